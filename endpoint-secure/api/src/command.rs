@@ -1,0 +1,228 @@
+//! What a front end may ask for, and what it is answered.
+//!
+//! Every command has exactly one answer; which one is said at the command. A locked Secure answers
+//! only [`Command::Status`], [`Command::CreateProfile`] and [`Command::Unlock`].
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    Anchor, Channel, ChannelId, Connectivity, Device, Invite, MessageId, Page, Passphrase, Profile,
+    Status, Suite, Team, TeamId,
+};
+
+/// A request from a front end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(
+    tag = "command",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Command {
+    /// Asks for the state of the process. Answer: [`Answer::Status`].
+    Status,
+    /// Makes a new profile in an empty directory and unlocks it. Answer: [`Answer::Profile`].
+    CreateProfile {
+        /// What will unlock it.
+        passphrase: Passphrase,
+        /// The person's display name, 1 to 64 characters.
+        user: String,
+        /// The device's display name, 1 to 64 characters.
+        device: String,
+    },
+    /// Unlocks the profile. Answer: [`Answer::Profile`].
+    Unlock {
+        /// What was set when it was created.
+        passphrase: Passphrase,
+    },
+    /// Forgets every key and all text in memory. Answer: [`Answer::Done`].
+    Lock,
+    /// Founds an organisation at an origin, with its administration team (team 1), of which this
+    /// device is device 0. Answer: [`Answer::Team`].
+    CreateOrganisation {
+        /// Its name, 1 to 64 characters.
+        name: String,
+        /// What `treeline-relay org register` printed: `treeline-org-…`.
+        registration: String,
+        /// Relays to use, as `host:port#key`.
+        relays: Vec<String>,
+    },
+    /// Creates a team with one channel, `general`. Answer: [`Answer::Team`].
+    CreateTeam {
+        /// Its name, 1 to 64 characters.
+        name: String,
+        /// Its cipher suite, for good.
+        suite: Suite,
+    },
+    /// Creates a channel. Answer: [`Answer::Channel`].
+    CreateChannel {
+        /// The team.
+        team: TeamId,
+        /// Its name, 1 to 64 characters.
+        name: String,
+    },
+    /// Makes the text that leads a new device to a team. Answer: [`Answer::Invite`].
+    CreateInvite {
+        /// The team.
+        team: TeamId,
+    },
+    /// Says what an invite holds, and changes nothing. Answer: [`Answer::Invite`].
+    ReadInvite {
+        /// The invite text.
+        invite: String,
+    },
+    /// Publishes a key package for the team of an invite. Joining twice is the same as once.
+    /// Answer: [`Answer::Team`], with [`crate::JoinStage::WaitingForAdmin`].
+    Join {
+        /// The invite text.
+        invite: String,
+    },
+    /// Adds the device with this fingerprint as soon as its key package is here. Answer:
+    /// [`Answer::Done`] at once; [`crate::Event::Teams`] when it is in. Adding twice is once.
+    AddDevice {
+        /// The team.
+        team: TeamId,
+        /// 64 hex digits; blanks between them are ignored.
+        fingerprint: String,
+    },
+    /// Lists the teams. Answer: [`Answer::Teams`].
+    Teams,
+    /// Lists a team's channels. Answer: [`Answer::Channels`].
+    Channels {
+        /// The team.
+        team: TeamId,
+    },
+    /// Lists the devices in a team's group. Answer: [`Answer::Devices`].
+    Devices {
+        /// The team.
+        team: TeamId,
+    },
+    /// Writes a message. Answer: [`Answer::Sent`], when it is on disk.
+    Send {
+        /// Where.
+        channel: ChannelId,
+        /// 1 byte to 64 KiB.
+        text: String,
+        /// Chosen by the front end, below 2^53: a second `Send` with the same token in the same
+        /// channel sends nothing and has the same answer.
+        token: u64,
+    },
+    /// Asks for a page of the timeline. Answer: [`Answer::Page`].
+    Timeline {
+        /// Where.
+        channel: ChannelId,
+        /// Where the page starts.
+        anchor: Anchor,
+        /// At most [`Command::PAGE_LIMIT`].
+        count: u16,
+    },
+    /// Moves the read mark forward. Answer: [`Answer::Done`].
+    MarkRead {
+        /// The newest message that was seen.
+        up_to: MessageId,
+    },
+    /// Asks for the network's state. Answer: [`Answer::Connectivity`].
+    Connectivity,
+}
+
+impl Command {
+    /// The most messages one page holds.
+    pub const PAGE_LIMIT: u16 = 240;
+    /// The longest message text, in bytes.
+    pub const TEXT_LIMIT: usize = 64 * 1024;
+    /// The longest name of a person, device, team or channel, in characters.
+    pub const NAME_LIMIT: usize = 64;
+}
+
+/// The answer to a command that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(tag = "answer", content = "value", rename_all = "camelCase")]
+pub enum Answer {
+    /// It is done, and on disk.
+    Done,
+    /// The state of the process.
+    Status(Status),
+    /// The profile.
+    Profile(Profile),
+    /// The network.
+    Connectivity(Connectivity),
+    /// One team.
+    Team(Team),
+    /// All teams, by name.
+    Teams(Vec<Team>),
+    /// One channel.
+    Channel(Channel),
+    /// A team's channels, by number.
+    Channels(Vec<Channel>),
+    /// A team's devices, by number.
+    Devices(Vec<Device>),
+    /// An invite.
+    Invite(Invite),
+    /// The message's name.
+    Sent(MessageId),
+    /// A page of a timeline.
+    Page(Page),
+}
+
+/// Why a command was not carried out. The text is one line for a person: what, where, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[error("{text}")]
+pub struct Refusal {
+    /// The kind of refusal.
+    pub code: Code,
+    /// One line, without plaintext and keys.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal with its line.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+}
+
+/// The kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub enum Code {
+    /// The command is malformed, or does not fit the state.
+    Usage,
+    /// There is no such team, channel, message or profile.
+    NotFound,
+    /// The profile is locked.
+    Locked,
+    /// The passphrase does not open the profile.
+    WrongPassphrase,
+    /// No relay answers, or the process is gone.
+    Unreachable,
+    /// A signature, hash or fingerprint does not match.
+    Verification,
+    /// The profile or an invite or a registration cannot be read.
+    Configuration,
+    /// This device may not do that.
+    Forbidden,
+    /// The disk is full, or the store cannot be written.
+    Storage,
+}
+
+impl Code {
+    /// The exit code of a command line that ends with this refusal (docs/operations.md).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage | Self::Forbidden | Self::Storage => 2,
+            Self::NotFound => 10,
+            Self::Locked => 11,
+            Self::WrongPassphrase => 12,
+            Self::Unreachable => 13,
+            Self::Verification => 14,
+            Self::Configuration => 15,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The nouns of the door. Sizes and units are in the field names; times are milliseconds since 1970.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! plain {
+    ($($item:item)*) => {$(
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(ts_rs::TS))]
+        #[serde(rename_all = "camelCase")]
+        $item
+    )*};
+}
+
+plain! {
+    /// Whether the profile's keys are in memory.
+    #[derive(Copy)]
+    pub enum Lock {
+        /// The directory holds no profile yet: only `CreateProfile` makes sense.
+        Empty,
+        /// A profile, its keys sealed: only `Unlock` makes sense.
+        Locked,
+        /// Everything works.
+        Unlocked,
+    }
+
+    /// The MLS cipher suite of a team, fixed when the team is created.
+    #[derive(Copy, Default)]
+    pub enum Suite {
+        /// 0x004F: ML-KEM-768 with X25519, Ed25519 signatures. Post-quantum confidentiality.
+        #[default]
+        PostQuantum,
+        /// 0x0001: X25519, Ed25519 signatures. For teams of more than 100 devices.
+        Classic,
+    }
+
+    /// Names a team over all organisations and origins.
+    #[derive(Copy)]
+    pub struct TeamId {
+        /// The origin's number: the first 24 bits of the SHA-256 of its public key.
+        pub origin: u32,
+        /// The owning organisation's number at that origin, 18 bits.
+        pub org: u32,
+        /// The team's number in that organisation, 20 bits.
+        pub team: u32,
+    }
+
+    /// Names a channel.
+    #[derive(Copy)]
+    pub struct ChannelId {
+        /// The team that has it.
+        pub team: TeamId,
+        /// 10 bits; channel 0 of a team carries its names and settings and is never shown.
+        pub channel: u16,
+    }
+
+    /// Names a message: its channel, the device that wrote it, and its number in that device's feed.
+    #[derive(Copy)]
+    pub struct MessageId {
+        /// Where it was written.
+        pub channel: ChannelId,
+        /// The author's device number in that team, 20 bits.
+        pub device: u32,
+        /// The number of the message's first chunk, 20 bits.
+        pub number: u32,
+    }
+
+    /// How far one of our own messages has come. Ordered: later is farther.
+    #[derive(Copy)]
+    pub enum Delivery {
+        /// A relay refused it for good; the text is in `Message::failure`.
+        Failed,
+        /// On disk on this device.
+        Queued,
+        /// On disk at a relay on the local network.
+        Lan,
+        /// On disk at a cloud relay.
+        Cloud,
+        /// On disk at the origin.
+        Origin,
+    }
+
+    /// The farthest tier that the network process reaches at this moment.
+    #[derive(Copy, Default)]
+    pub enum Reach {
+        /// No relay answers.
+        #[default]
+        Offline,
+        /// A local relay, and nothing beyond it.
+        Lan,
+        /// A cloud relay or the origin.
+        Cloud,
+    }
+
+    /// What stands between this device and a team it asked to join.
+    #[derive(Copy)]
+    pub enum JoinStage {
+        /// The key package is published; an admin has to add the fingerprint.
+        WaitingForAdmin,
+        /// The welcome has come; its ratchet tree is still being fetched.
+        Fetching,
+        /// In.
+        Joined,
+    }
+
+    /// The state of the whole process.
+    pub struct Status {
+        /// Whether the keys are in memory.
+        pub lock: Lock,
+        /// The profile, when unlocked.
+        pub profile: Option<Profile>,
+        /// The version of treeline-secure.
+        pub version: String,
+        /// `full`, `partial: <what is missing>` or `none: <why>`.
+        pub isolation: String,
+        /// The network, as last reported.
+        pub connectivity: Connectivity,
+    }
+
+    /// Who this device says it is.
+    pub struct Profile {
+        /// The person's display name.
+        pub user: String,
+        /// The device's display name.
+        pub device: String,
+        /// SHA-256 of the device's publishing key: 64 lower-case hex digits.
+        pub fingerprint: String,
+    }
+
+    /// The network as a member sees it.
+    #[derive(Default)]
+    pub struct Connectivity {
+        /// The farthest tier reached.
+        pub reach: Reach,
+        /// The relay in use, as `host:port`, empty when offline.
+        pub relay: String,
+        /// Own messages that no relay has acknowledged.
+        pub queued: u32,
+    }
+
+    /// A team this device is in, or has asked to join.
+    pub struct Team {
+        /// Its number.
+        pub id: TeamId,
+        /// Its name; empty while joining.
+        pub name: String,
+        /// The owning organisation's name; empty while joining.
+        pub organisation: String,
+        /// The MLS epoch of the state in use.
+        pub epoch: u64,
+        /// Devices in the group.
+        pub devices: u32,
+        /// Its cipher suite.
+        pub suite: Suite,
+        /// Whether this device may add others.
+        pub admin: bool,
+        /// Where joining stands.
+        pub stage: JoinStage,
+        /// This device's number in the team.
+        pub own_device: u32,
+    }
+
+    /// A channel of a team.
+    pub struct Channel {
+        /// Its number.
+        pub id: ChannelId,
+        /// Its name.
+        pub name: String,
+        /// Messages in it.
+        pub messages: u32,
+        /// Messages of others newer than the read mark.
+        pub unread: u32,
+        /// When the newest message was written; 0 without one.
+        pub newest_ms: u64,
+    }
+
+    /// A device in a team.
+    pub struct Device {
+        /// Its number in the team; 0 is the founder's admin device.
+        pub device: u32,
+        /// The person's display name.
+        pub user: String,
+        /// The device's display name.
+        pub name: String,
+        /// SHA-256 of its publishing key: 64 lower-case hex digits.
+        pub fingerprint: String,
+        /// Whether it may add others.
+        pub admin: bool,
+        /// Whether it is this device.
+        pub own: bool,
+    }
+
+    /// What an invite says, for a person to look at before joining.
+    pub struct Invite {
+        /// The invite text itself, `treeline-invite-…`.
+        pub text: String,
+        /// The team it leads to.
+        pub team: TeamId,
+        /// The name of the organisation.
+        pub organisation: String,
+        /// The name of the team.
+        pub team_name: String,
+        /// The admin device's full fingerprint, which the welcome must come from.
+        pub admin: String,
+        /// Relays to try, as `host:port#key`.
+        pub relays: Vec<String>,
+    }
+
+    /// One message as it stands in the timeline.
+    pub struct Message {
+        /// Its name.
+        pub id: MessageId,
+        /// The author's display name.
+        pub user: String,
+        /// The author's device name.
+        pub device_name: String,
+        /// When it was written, clamped to when it arrived.
+        pub sent_ms: u64,
+        /// Its text, up to 64 KiB of UTF-8.
+        pub text: String,
+        /// Whether this device wrote it.
+        pub own: bool,
+        /// How far it has come; of other people's messages, always `Origin`.
+        pub delivery: Delivery,
+        /// Why a relay refused it, in one line; empty otherwise.
+        pub failure: String,
+        /// Messages of this author that are missing right before this one.
+        pub missing_before: u32,
+    }
+
+    /// Where a page of the timeline starts.
+    #[derive(Copy)]
+    #[serde(tag = "at")]
+    pub enum Anchor {
+        /// The page ends with the newest message.
+        Newest,
+        /// The page begins with the oldest message.
+        Oldest,
+        /// Messages directly before this one, without it.
+        Before {
+            /// The message to page back from.
+            id: MessageId,
+        },
+        /// Messages directly after this one, without it.
+        After {
+            /// The message to page on from.
+            id: MessageId,
+        },
+    }
+
+    /// A page of a channel's timeline, oldest first.
+    pub struct Page {
+        /// The channel.
+        pub channel: ChannelId,
+        /// At most as many as were asked for.
+        pub messages: Vec<Message>,
+        /// Whether older messages than the first exist.
+        pub more_before: bool,
+        /// Whether newer messages than the last exist.
+        pub more_after: bool,
+        /// Messages in the channel.
+        pub total: u32,
+    }
+}
