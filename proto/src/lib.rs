@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The words of the relay tree: names, prefixes, patterns, chunks, grants, frames, and their one
+//! encoding. docs/protocol.md is the specification; section numbers in the module docs refer to it.
+//!
+//! Everything here is a value or a pure function. There is no I/O, no clock, no randomness and no
+//! async: time and seeds are arguments. Nothing here knows plaintext or MLS.
+
+#![forbid(unsafe_code)]
+
+mod chunk;
+mod codec;
+mod fragment;
+mod frame;
+mod grant;
+mod key;
+pub mod limits;
+mod misbehaved;
+mod name;
+mod path;
+mod pattern;
+mod prefix;
+mod registration;
+mod text;
+mod time;
+
+pub use chunk::{Chunk, ChunkError};
+pub use codec::DecodeError;
+pub use fragment::{FragmentError, Join, Joined, split, split_with_key};
+pub use frame::{Cursor, Frame, FrameDecoder, Hello, Order, Outcome, Refused, Start, Tier};
+pub use grant::{Grant, GrantError, GrantId, Limits, Rule, Verbs};
+pub use key::{Fingerprint, PublicKey, Signer};
+pub use misbehaved::Misbehaved;
+pub use name::Name;
+pub use path::{Fields, OriginId, Path, Place};
+pub use pattern::Pattern;
+pub use prefix::{Prefix, PrefixError};
+pub use registration::{Registration, RegistrationError};
+pub use text::TextError;
+pub use time::Timestamp;

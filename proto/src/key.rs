@@ -1,0 +1,147 @@
+//! Ed25519 keys as names for who signs (docs/protocol.md, "Keys"). Seeds come from outside.
+
+use std::fmt;
+
+use ed25519_dalek::{Signature, SigningKey, VerifyingKey, ed25519::signature::Signer as _};
+use sha2::{Digest, Sha256};
+
+use crate::{OriginId, text};
+
+/// A 32-byte Ed25519 public key. It may be any 32 bytes: a bad one verifies nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl PublicKey {
+    /// The fingerprint that people compare and path 2 and 3 names begin.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let hash = Sha256::new()
+            .chain_update(b"treeline device key")
+            .chain_update(self.0);
+        Fingerprint(hash.finalize().into())
+    }
+
+    /// The number of the origin whose key this is: 24 bits.
+    pub fn origin_id(&self) -> OriginId {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(b"treeline origin key")
+            .chain_update(self.0)
+            .finalize()
+            .into();
+        OriginId::new(u32::from_be_bytes([0, hash[0], hash[1], hash[2]]))
+    }
+
+    /// Whether `signature` over `label ‖ message` is this key's. Strict: no malleable encodings.
+    pub(crate) fn verifies(&self, label: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
+        let signed = [label, message].concat();
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
+            key.verify_strict(&signed, &Signature::from_bytes(signature))
+                .is_ok()
+        })
+    }
+
+    /// 64 hex digits.
+    pub fn to_hex(&self) -> String {
+        text::to_hex(&self.0)
+    }
+
+    /// Reads 64 hex digits of either case.
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        text::from_hex(hex).map(Self)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.to_hex())
+    }
+}
+
+/// SHA-256 of a labelled public key: what two people compare, in full.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// The first 46 bits, as they stand in path 2 and path 3 names. They only find, never prove.
+    pub fn name_bits(&self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(first) >> 18
+    }
+
+    /// 64 hex digits.
+    pub fn to_hex(&self) -> String {
+        text::to_hex(&self.0)
+    }
+
+    /// Reads 64 hex digits of either case; blanks between them are skipped.
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
+        text::from_hex(&digits).map(Self)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({})", self.to_hex())
+    }
+}
+
+/// An Ed25519 private key. Zeroized on drop; `Debug` shows only the public half.
+#[derive(Clone)]
+pub struct Signer(SigningKey);
+
+impl Signer {
+    /// The key of a seed, which must come from a good source of randomness and stay secret.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The seed, to be stored sealed.
+    pub fn seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    pub(crate) fn sign(&self, label: &[u8], message: &[u8]) -> [u8; 64] {
+        self.0.sign(&[label, message].concat()).to_bytes()
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({:?})", self.public_key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_seed() {
+        let signer = Signer::from_seed(&[7; 32]);
+        assert!(!format!("{signer:?}").contains(&text::to_hex(&[7; 32])));
+    }
+
+    #[test]
+    fn a_fingerprint_is_read_with_blanks_and_in_either_case() {
+        let fingerprint = Signer::from_seed(&[1; 32]).public_key().fingerprint();
+        let hex = fingerprint.to_hex().to_uppercase();
+        let spaced = format!("{} {}", &hex[..4], &hex[4..]);
+        assert_eq!(Fingerprint::from_hex(&spaced), Some(fingerprint));
+        assert_eq!(Fingerprint::from_hex(&hex[1..]), None);
+    }
+
+    #[test]
+    fn the_name_bits_are_the_first_46() {
+        let bits = Fingerprint([0xff; 32]).name_bits();
+        assert_eq!(bits, (1 << 46) - 1);
+        let mut one = [0; 32];
+        one[0] = 0x80;
+        assert_eq!(Fingerprint(one).name_bits(), 1 << 45);
+    }
+}
