@@ -1,0 +1,6 @@
+//! The house rules of docs/architecture.md as tests: who may import whom, which crates may not be
+//! reached from where, what files and modules may look like. They read `cargo tree` and the sources,
+//! so that they hold transitively and without review.
+
+mod imports;
+mod sources;
