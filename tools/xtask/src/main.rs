@@ -1,2 +1,57 @@
-//! Placeholder.
-fn main() {}
+//! The README's two commands: `cargo xtask run` and `cargo xtask test`.
+//!
+//! Both bring what they need, say so before they do, can be run again at any time, and end with a
+//! line that says what is missing. Nothing here is part of the product.
+
+mod conversation;
+mod people;
+mod process;
+mod run;
+mod setup;
+mod suites;
+mod tree;
+mod windows;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Sets up, runs and tests Treeline.
+#[derive(Parser)]
+#[command(name = "cargo xtask", after_help = EXAMPLES)]
+enum Job {
+    /// Starts three relays and two people, and lets them chat.
+    Run(run::Options),
+    /// Runs every test.
+    Test(suites::Options),
+}
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask run                                  two desktop windows, or two terminal clients without a display
+  cargo xtask run --headless --input book.txt      every line of a file, both ways, compared byte by byte
+  cargo xtask run --headless --input book.txt --kill secure-alice
+  cargo xtask test                                 everything
+  cargo xtask test --only rules                    one step";
+
+fn main() -> ExitCode {
+    let result = match Job::parse() {
+        Job::Run(options) => run::run(&options),
+        Job::Test(options) => suites::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The project's root.
+fn root() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors()
+        .nth(2)
+        .map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
