@@ -32,7 +32,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask run --headless --input book.txt      every line of a file, both ways, compared byte by byte
   cargo xtask run --headless --input book.txt --kill secure-alice
   cargo xtask test                                 everything
-  cargo xtask test --only rules                    one step";
+  cargo xtask test --only lints                    one step";
 
 fn main() -> ExitCode {
     let result = match Job::parse() {
