@@ -79,7 +79,7 @@ pub fn file(
     tree: &Tree,
     people: &[Person; 2],
     input: &Path,
-    kill: Option<&str>,
+    kill: &[String],
 ) -> Result<()> {
     let [alice, bob] = people;
     for (from, to) in [(alice, bob), (bob, alice)] {
@@ -94,7 +94,7 @@ fn direction(
     tree: &Tree,
     (from, to): (&Person, &Person),
     input: &Path,
-    kill: Option<&str>,
+    kill: &[String],
 ) -> Result<()> {
     let sent = fs::read(input)?;
     let lines = sent.split_inclusive(|b| *b == b'\n').count();
@@ -128,12 +128,13 @@ fn direction(
         to.client(&received, &tail)?,
     ];
     let people = [from, to].map(|person| person.name);
-    if let Some(victim) = kill {
-        wait_for_share(&received, sent.len() / 4)?;
+    let share = sent.len() / (kill.len() + 2);
+    wait_for_share(&received, share)?;
+    show(tree, &people, &clients);
+    for (count, victim) in kill.iter().enumerate() {
+        wait_for_share(&received, share * (count + 1))?;
         kill_one(tree, &people, &clients, victim)?;
     }
-    wait_for_share(&received, sent.len() / 2)?;
-    show(tree, &people, &clients);
     for client in &clients {
         client
             .wait(LIMIT)

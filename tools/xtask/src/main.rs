@@ -3,19 +3,10 @@
 //! Both bring what they need, say so before they do, can be run again at any time, and end with a
 //! line that says what is missing. Nothing here is part of the product.
 
-mod conversation;
-mod people;
-mod process;
-mod run;
-mod setup;
-mod suites;
-mod tree;
-mod windows;
-
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use xtask::{run, suites};
 
 /// Sets up, runs and tests Treeline.
 #[derive(Parser)]
@@ -46,12 +37,4 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// The project's root.
-fn root() -> PathBuf {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors()
-        .nth(2)
-        .map_or_else(|| PathBuf::from("."), PathBuf::from)
 }

@@ -21,9 +21,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Ends this process with kill -9 in the middle of each direction, to see that nothing is lost:
-    /// client-, secure- or net-, then alice or bob; relay-local, relay-cloud, relay-origin.
+    /// client-, secure- or net-, then alice or bob; relay-local, relay-cloud, relay-origin. May be
+    /// given several times: one after the other.
     #[arg(long, value_name = "NAME", requires = "input")]
-    pub kill: Option<String>,
+    pub kill: Vec<String>,
     /// Where the run's files go; emptied first [default: target/run].
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
@@ -78,7 +79,7 @@ pub fn run(options: &Options) -> Result<()> {
         (false, _) => windows::open(&directory, &people),
         (true, None) => conversation::short(&directory, &tree, &people),
         (true, Some(input)) => {
-            conversation::file(&directory, &tree, &people, &input, options.kill.as_deref())
+            conversation::file(&directory, &tree, &people, &input, &options.kill)
         }
     }
 }
