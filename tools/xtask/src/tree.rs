@@ -15,22 +15,50 @@ pub struct Tree {
     pub relays: Vec<Process>,
     /// The local relay's address with its key, for people to use.
     pub local: String,
+    /// The origin's public key, in hex.
+    pub origin: String,
+    addresses: [String; 3],
     directory: PathBuf,
 }
 
 impl Tree {
     /// Starts the relays with stores below `directory`.
     pub fn start(directory: &Path) -> Result<Self> {
+        // The ports are chosen here, so that a relay that is started again is found where it was.
+        Self::start_at(
+            directory,
+            [free_address()?, free_address()?, free_address()?],
+        )
+    }
+
+    /// Starts the relays of an earlier tree again, where they were.
+    pub fn restart(directory: &Path, earlier: &Self) -> Result<Self> {
+        Self::start_at(directory, earlier.addresses.clone())
+    }
+
+    fn start_at(directory: &Path, addresses: [String; 3]) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let (origin, root, key) = relay(directory, "origin", &[])?;
-        let (cloud, middle, _) = relay(directory, "cloud", &["--parent", &root, "--origin", &key])?;
-        let (near, local, _) = relay(directory, "local", &["--parent", &middle, "--origin", &key])?;
-        println!(
-            "three relays: origin {root}\n              cloud  {middle}\n              local  {local}"
-        );
+        let [top, middle, bottom] = &addresses;
+        let (origin, above, key) = relay(directory, "origin", top, &[])?;
+        let (cloud, between, _) = relay(
+            directory,
+            "cloud",
+            middle,
+            &["--parent", &above, "--origin", &key],
+        )?;
+        let (near, local, _) = relay(
+            directory,
+            "local",
+            bottom,
+            &["--parent", &between, "--origin", &key],
+        )?;
+        println!("relay-origin {above}\nrelay-cloud  {between}\nrelay-local  {local}");
+        let relays = vec![origin, cloud, near];
         Ok(Self {
-            relays: vec![origin, cloud, near],
+            relays,
             local,
+            origin: key,
+            addresses,
             directory: directory.to_owned(),
         })
     }
@@ -46,11 +74,14 @@ impl Tree {
 }
 
 /// Starts one relay; returns it, its address with key, and its origin's key.
-fn relay(directory: &Path, tier: &str, more: &[&str]) -> Result<(Process, String, String)> {
+fn relay(
+    directory: &Path,
+    tier: &str,
+    listen: &str,
+    more: &[&str],
+) -> Result<(Process, String, String)> {
     let store = directory.join(tier).to_string_lossy().into_owned();
     let out = directory.join(format!("{tier}.out"));
-    // The port is chosen here, so that a relay that is started again is found where it was.
-    let listen = free_address()?;
     let base = [
         "run",
         "--directory",
@@ -58,7 +89,7 @@ fn relay(directory: &Path, tier: &str, more: &[&str]) -> Result<(Process, String
         "--tier",
         tier,
         "--listen",
-        &listen,
+        listen,
     ];
     let process = Process::start(
         &format!("relay-{tier}"),

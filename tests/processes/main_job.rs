@@ -1,0 +1,59 @@
+//! The README's main job: a book, line by line, both ways; and the same while everything is killed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use xtask::process::binary;
+
+use crate::scene::book;
+
+fn run(input: &Path, directory: &Path, more: &[&str]) -> String {
+    let out = Command::new(binary("xtask").unwrap())
+        .args(["run", "--headless", "--no-build", "--input"])
+        .arg(input)
+        .arg("--directory")
+        .arg(directory)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
+    said
+}
+
+/// P2: every message arrives exactly once, in order, with the bytes that were sent.
+#[test]
+fn a_book_of_3200_lines_arrives_equal_in_both_directions() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("book.txt");
+    fs::write(&input, book(3200)).unwrap();
+    let said = run(&input, &folder.path().join("run"), &[]);
+    assert!(said.contains("equal in both directions"), "{said}");
+    // All nine processes run while it happens, in both directions.
+    for part in ["client", "secure", "net"] {
+        for person in ["alice", "bob"] {
+            assert_eq!(said.matches(&format!("{part}-{person} ")).count(), 2, "{said}");
+        }
+    }
+    for relay in ["relay-origin", "relay-cloud", "relay-local"] {
+        assert_eq!(said.matches(&format!("{relay} ")).count(), 2, "{said}");
+    }
+}
+
+/// P1, P2: kill -9 of each of the nine processes in turn, in the middle of the run, loses nothing.
+#[test]
+fn kill_9_of_any_process_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("book.txt");
+    fs::write(&input, book(1200)).unwrap();
+    let victims = [
+        "net-alice", "net-bob", "secure-alice", "secure-bob", "relay-local", "relay-cloud",
+        "relay-origin", "client-alice", "client-bob",
+    ];
+    let kills: Vec<_> = victims.iter().flat_map(|name| ["--kill", name]).collect();
+    let said = run(&input, &folder.path().join("run"), &kills);
+    assert!(said.contains("equal in both directions"), "{said}");
+    assert_eq!(said.matches("kill -9 ").count(), 2 * victims.len(), "{said}");
+}
