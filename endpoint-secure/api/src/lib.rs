@@ -9,6 +9,7 @@
 
 pub mod codec;
 mod command;
+pub mod control;
 pub mod door;
 mod event;
 mod text;

@@ -1,0 +1,208 @@
+//! The control socket between a starter and the processes it starts (docs/architecture.md, "Starting
+//! and wiring"): a SOCK_SEQPACKET pair whose packets may carry one descriptor.
+//!
+//! It is descriptor 0 of a child. A packet is a tag byte and at most [`Control::BODY_BYTES`] of body.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::cmsg_space;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// What a packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tag {
+    /// Starter to Secure, starter to UI: an end of a new door.
+    Door = b'D',
+    /// Starter to Secure, starter to Net: an end of a new link.
+    Link = b'N',
+    /// Secure to starter to Net: the network configuration, JSON.
+    Configuration = b'C',
+    /// Child to starter: `ready`, or why it ends.
+    Line = b'L',
+}
+
+/// One packet.
+#[derive(Debug)]
+pub struct Packet {
+    /// What it is.
+    pub tag: Tag,
+    /// Text, or nothing.
+    pub body: Vec<u8>,
+    /// The descriptor that came with it, closed on exec.
+    pub descriptor: Option<OwnedFd>,
+}
+
+/// One end of a control socket.
+#[derive(Debug)]
+pub struct Control(OwnedFd);
+
+impl Control {
+    /// The longest body, in bytes.
+    pub const BODY_BYTES: usize = 32 * 1024;
+
+    /// A new pair: our end, and the one that becomes a child's descriptor 0.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Takes this process's descriptor 0, which must be the end that the starter gave it.
+    ///
+    /// # Errors
+    /// If it is not a socket: the program was not started by a starter.
+    pub fn inherited() -> io::Result<Self> {
+        let own = std::io::stdin().as_fd().try_clone_to_owned()?;
+        match rustix::net::sockopt::socket_type(&own) {
+            Ok(SocketType::SEQPACKET) => Ok(Self(own)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "descriptor 0 is no control socket: this program is started by treeline or treeline-chat",
+            )),
+        }
+    }
+
+    /// A second handle to the same end, for another thread.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Sends one packet.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for an over-long body; else what the system says, above all
+    /// that the other end is gone.
+    pub fn send(&self, tag: Tag, body: &[u8], attached: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        if body.len() > Self::BODY_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a control packet is too long",
+            ));
+        }
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let attached = attached.as_slice();
+        if !attached.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(attached));
+        }
+        let head = [tag as u8];
+        let parts = [IoSlice::new(&head), IoSlice::new(body)];
+        sendmsg(&self.0, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Waits for a packet. `None` when the other end is gone.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for a packet that is none; else what the system says.
+    pub fn receive(&self) -> io::Result<Option<Packet>> {
+        let mut bytes = vec![0; 1 + Self::BODY_BYTES];
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let got = match recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            other => other?,
+        };
+        let descriptor = ancillary
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+                _ => None,
+            })
+            .next();
+        if got.bytes == 0 {
+            return Ok(None);
+        }
+        let cut = got.flags.contains(ReturnFlags::TRUNC) || got.flags.contains(ReturnFlags::CTRUNC);
+        let tag = match bytes[0] {
+            b'D' => Some(Tag::Door),
+            b'N' => Some(Tag::Link),
+            b'C' => Some(Tag::Configuration),
+            b'L' => Some(Tag::Line),
+            _ => None,
+        };
+        match tag {
+            Some(tag) if !cut => Ok(Some(Packet {
+                tag,
+                body: bytes[1..got.bytes].to_vec(),
+                descriptor,
+            })),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a control packet cannot be read",
+            )),
+        }
+    }
+}
+
+/// A new stream pair for a door or a link, both ends closed on exec.
+///
+/// # Errors
+/// What the system says.
+pub fn stream_pair() -> io::Result<(UnixStream, UnixStream)> {
+    UnixStream::pair()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_packet_arrives_with_its_descriptor() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let theirs = Control(theirs);
+        let (mut near, far) = stream_pair().unwrap();
+        ours.send(Tag::Door, b"", Some(far.as_fd())).unwrap();
+        drop(far);
+        ours.send(Tag::Line, b"ready", None).unwrap();
+
+        let door = theirs.receive().unwrap().unwrap();
+        assert_eq!((door.tag, door.body.len()), (Tag::Door, 0));
+        let mut far = UnixStream::from(door.descriptor.unwrap());
+        near.write_all(b"x").unwrap();
+        let mut byte = [0];
+        far.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+
+        let line = theirs.receive().unwrap().unwrap();
+        assert_eq!(
+            (line.tag, line.body, line.descriptor.is_none()),
+            (Tag::Line, b"ready".to_vec(), true)
+        );
+        drop(ours);
+        assert!(theirs.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_foreign_packet_is_an_error_and_a_long_one_is_not_sent() {
+        let (ours, theirs) = Control::pair().unwrap();
+        rustix::io::write(&ours.0, b"?what").unwrap();
+        assert!(Control(theirs).receive().is_err());
+        let (ours, _theirs) = Control::pair().unwrap();
+        assert!(
+            ours.send(Tag::Line, &vec![0; Control::BODY_BYTES + 1], None)
+                .is_err()
+        );
+    }
+}
