@@ -1,0 +1,169 @@
+//! The starter: two or three children, the pipes between them, and what happens when one dies.
+//!
+//! One thread decides. A thread a child waits for its end, another reads its control socket; both
+//! only report. See docs/architecture.md, "Starting and wiring".
+
+mod children;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use thiserror::Error;
+
+use crate::ProfileLock;
+use children::{Children, Report};
+
+/// Where the front end's end of each new door goes.
+pub enum DoorSink {
+    /// To this process: called with each new door, from the starter's thread; it must not block.
+    Here(Box<dyn FnMut(UnixStream) + Send>),
+    /// To a window's process, started and started again like the others.
+    Window(Window),
+}
+
+/// The window's process: what to start.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// Its program.
+    pub program: PathBuf,
+    /// Variables to set for it, and (without a value) to remove.
+    pub environment: Vec<(String, Option<String>)>,
+}
+
+/// The children's process ids at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pids {
+    /// treeline-secure.
+    pub secure: Option<u32>,
+    /// treeline-net.
+    pub net: Option<u32>,
+    /// The window, where there is one.
+    pub window: Option<u32>,
+}
+
+/// Why an endpoint does not start or go on.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Another process has the profile.
+    #[error("the profile {} is in use by process {pid}; close that first", path.display())]
+    InUse {
+        /// The profile.
+        path: PathBuf,
+        /// Its holder.
+        pid: String,
+    },
+    /// The directory cannot be made or written.
+    #[error("the profile directory {} cannot be used: {error}", path.display())]
+    Directory {
+        /// The profile.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A program is not where it should be.
+    #[error("{} does not start: {error}", program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A child ended again and again; its own last line.
+    #[error("{0}")]
+    LastWords(String),
+}
+
+/// A running starter. Dropping it ends the children: they are told by the end of their control
+/// sockets, waited for, and killed after five seconds.
+pub struct Starter {
+    reports: SyncSender<Report>,
+    pids: Arc<Mutex<Pids>>,
+    outcome: Arc<Outcome>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How the starter's thread ended.
+#[derive(Default)]
+struct Outcome {
+    result: Mutex<Option<Result<(), String>>>,
+    set: Condvar,
+}
+
+/// Reports wait here; senders block when it is full, which is what bounds a chattering child.
+const REPORTS: usize = 64;
+
+impl Starter {
+    /// Locks the profile and starts the children, whose programs stand beside our own.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(directory: &Path, sink: DoorSink) -> Result<Self, StartError> {
+        let lock = ProfileLock::take(directory)?;
+        let (reports, incoming) = sync_channel(REPORTS);
+        let outcome = Arc::new(Outcome::default());
+        let pids = Arc::new(Mutex::new(Pids::default()));
+        let mut children = Children::start(directory, sink, reports.clone(), Arc::clone(&pids))?;
+        let done = Arc::clone(&outcome);
+        let thread = thread::spawn(move || {
+            let result = children.serve(&incoming);
+            children.end(&incoming);
+            drop(lock);
+            *done.lock() = Some(result.map_err(|error| error.to_string()));
+            done.set.notify_all();
+        });
+        Ok(Self {
+            reports,
+            pids,
+            outcome,
+            thread: Some(thread),
+        })
+    }
+
+    /// The children's process ids.
+    pub fn pids(&self) -> Pids {
+        *self.pids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the window has been closed, or a child cannot be kept running.
+    ///
+    /// # Errors
+    /// [`StartError::LastWords`].
+    pub fn wait(&self) -> Result<(), StartError> {
+        let mut result = self.outcome.lock();
+        loop {
+            if let Some(result) = result.clone() {
+                return result.map_err(StartError::LastWords);
+            }
+            result = self
+                .outcome
+                .set
+                .wait(result)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Why the starter has given up, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.outcome.lock().clone()?.err()
+    }
+}
+
+impl Outcome {
+    fn lock(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        // The thread may have ended by itself; then there is nobody to tell.
+        self.reports.send(Report::Stop).ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The children and their pipes: what the starter's thread owns.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use endpoint_secure_api::control::{Control, Packet, Tag, stream_pair};
+
+use crate::{DoorSink, Pids, StartError};
+
+/// Deaths in a row, without `ready` in between, after which a child is given up.
+const TRIES: u32 = 5;
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
+/// A child's log is begun anew above this size.
+const LOG_BYTES: u64 = 1024 * 1024;
+
+/// The parts of an endpoint that are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Secure,
+    Net,
+    Window,
+}
+
+const ROLES: [Role; 3] = [Role::Secure, Role::Net, Role::Window];
+
+/// What the other threads tell the starter's.
+pub(super) enum Report {
+    /// A child of this role and start ended; true: by itself, without an error.
+    Ended(Role, u32, bool),
+    /// A child of this role and start said something.
+    Said(Role, u32, Packet),
+    /// The starter is being dropped.
+    Stop,
+}
+
+#[derive(Default)]
+struct Child {
+    control: Option<Control>,
+    pid: Option<u32>,
+    /// Counts the starts, so that a late report of an earlier one is known.
+    start: u32,
+    failures: u32,
+    again: Option<Instant>,
+    last_words: String,
+}
+
+pub(super) struct Children {
+    directory: PathBuf,
+    sink: DoorSink,
+    reports: SyncSender<Report>,
+    pids: Arc<Mutex<Pids>>,
+    children: [Child; 3],
+    /// The newest network configuration that Secure sent, for a Net that starts later.
+    configuration: Option<Vec<u8>>,
+}
+
+impl Children {
+    pub(super) fn start(
+        directory: &Path,
+        sink: DoorSink,
+        reports: SyncSender<Report>,
+        pids: Arc<Mutex<Pids>>,
+    ) -> Result<Self, StartError> {
+        let directory = directory.to_owned();
+        let children = Default::default();
+        let mut this = Self {
+            directory,
+            sink,
+            reports,
+            pids,
+            children,
+            configuration: None,
+        };
+        for role in ROLES {
+            this.spawn(role)?;
+        }
+        this.wire_link();
+        this.wire_door();
+        Ok(this)
+    }
+
+    /// Runs until the window is closed, [`Report::Stop`], or a child cannot be kept running.
+    pub(super) fn serve(&mut self, incoming: &Receiver<Report>) -> Result<(), StartError> {
+        loop {
+            let next = self.children.iter().filter_map(|child| child.again).min();
+            let wait = next.map_or(Duration::from_secs(3600), |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            match incoming.recv_timeout(wait) {
+                Ok(Report::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(Report::Ended(Role::Window, _, true)) => return Ok(()),
+                Ok(Report::Ended(role, start, _)) => self.ended(role, start)?,
+                Ok(Report::Said(role, start, packet)) => self.said(role, start, packet),
+                Err(RecvTimeoutError::Timeout) => self.restart_due()?,
+            }
+        }
+    }
+
+    /// Closes the control sockets, waits for the children, and kills who does not end.
+    pub(super) fn end(&mut self, incoming: &Receiver<Report>) {
+        self.children
+            .iter_mut()
+            .for_each(|child| child.control = None);
+        let until = Instant::now() + GRACE;
+        while self.children.iter().any(|child| child.pid.is_some()) {
+            match incoming.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Report::Ended(role, start, _)) if self.child(role).start == start => {
+                    self.child(role).pid = None;
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        for pid in self.children.iter().filter_map(|child| child.pid) {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
+                // It may have ended in this moment.
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            }
+        }
+    }
+
+    fn child(&mut self, role: Role) -> &mut Child {
+        &mut self.children[role as usize]
+    }
+
+    fn ended(&mut self, role: Role, start: u32) -> Result<(), StartError> {
+        if self.child(role).start != start {
+            return Ok(());
+        }
+        let child = self.child(role);
+        child.control = None;
+        child.pid = None;
+        child.failures += 1;
+        if child.failures > TRIES {
+            let words = std::mem::take(&mut child.last_words);
+            let line = if words.is_empty() {
+                format!("treeline-{} ends at once", name(role))
+            } else {
+                words
+            };
+            return Err(StartError::LastWords(line));
+        }
+        let delay =
+            Duration::from_millis(100) * 2u32.pow(child.failures - 1) - Duration::from_millis(100);
+        child.again = Some(Instant::now() + delay.min(LONGEST_DELAY));
+        self.publish_pids();
+        Ok(())
+    }
+
+    fn restart_due(&mut self) -> Result<(), StartError> {
+        let now = Instant::now();
+        for role in ROLES {
+            if self.child(role).again.is_some_and(|at| at <= now) {
+                self.child(role).again = None;
+                self.spawn(role)?;
+                if role != Role::Window {
+                    self.wire_link();
+                }
+                if role != Role::Net {
+                    self.wire_door();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn said(&mut self, role: Role, start: u32, packet: Packet) {
+        if self.child(role).start != start {
+            return;
+        }
+        match (role, packet.tag) {
+            (Role::Secure, Tag::Configuration) => {
+                self.configuration = Some(packet.body);
+                self.configure_net();
+            }
+            (_, Tag::Line) if packet.body == b"ready" => self.child(role).failures = 0,
+            (_, Tag::Line) => {
+                self.child(role).last_words = String::from_utf8_lossy(&packet.body).into_owned();
+            }
+            // Anything else is nothing that this child may say; it is ignored, not obeyed.
+            _ => {}
+        }
+    }
+
+    fn spawn(&mut self, role: Role) -> Result<(), StartError> {
+        let DoorSink::Window(window) = &self.sink else {
+            return if role == Role::Window {
+                Ok(())
+            } else {
+                self.spawn_program(role, &[])
+            };
+        };
+        let environment = if role == Role::Window {
+            window.environment.clone()
+        } else {
+            Vec::new()
+        };
+        self.spawn_program(role, &environment)
+    }
+
+    fn spawn_program(
+        &mut self,
+        role: Role,
+        environment: &[(String, Option<String>)],
+    ) -> Result<(), StartError> {
+        let program = match (&self.sink, role) {
+            (DoorSink::Window(window), Role::Window) => window.program.clone(),
+            _ => sibling(&format!("treeline-{}", name(role)))?,
+        };
+        let failed = |error| StartError::Program {
+            program: program.clone(),
+            error,
+        };
+        let (ours, theirs) = Control::pair().map_err(failed)?;
+        let reader = ours.try_clone().map_err(failed)?;
+        let log = self.log(role).map_err(failed)?;
+        let mut command = Command::new(&program);
+        if role != Role::Window {
+            command
+                .arg("--directory")
+                .arg(self.directory.join(name(role)));
+        }
+        for (key, value) in environment {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        command
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(log);
+        let mut process = command.spawn().map_err(failed)?;
+        let child = self.child(role);
+        child.start += 1;
+        child.control = Some(ours);
+        child.pid = Some(process.id());
+        let start = child.start;
+        self.publish_pids();
+        let (ends, words) = (self.reports.clone(), self.reports.clone());
+        thread::spawn(move || {
+            while let Ok(Some(packet)) = reader.receive() {
+                if words.send(Report::Said(role, start, packet)).is_err() {
+                    break;
+                }
+            }
+        });
+        thread::spawn(move || {
+            let well = process.wait().is_ok_and(|status| status.success());
+            ends.send(Report::Ended(role, start, well)).ok();
+        });
+        Ok(())
+    }
+
+    /// What the child writes to its standard error: never plaintext or keys.
+    fn log(&self, role: Role) -> std::io::Result<File> {
+        let path = self.directory.join(format!("{}.log", name(role)));
+        let fresh = fs::metadata(&path).is_ok_and(|file| file.len() > LOG_BYTES);
+        File::options()
+            .create(true)
+            .append(!fresh)
+            .write(true)
+            .truncate(fresh)
+            .mode(0o600)
+            .open(path)
+    }
+
+    fn publish_pids(&self) {
+        let [secure, net, window] = self.children.each_ref().map(|child| child.pid);
+        *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = Pids {
+            secure,
+            net,
+            window,
+        };
+    }
+
+    /// A new link between Secure and Net. One that cannot be handed over is left: its child is dying,
+    /// and its report brings a new one.
+    fn wire_link(&mut self) {
+        let Ok((secure, net)) = stream_pair() else {
+            return;
+        };
+        self.configure_net();
+        for (role, end) in [(Role::Secure, secure), (Role::Net, net)] {
+            if let Some(control) = &self.child(role).control {
+                control.send(Tag::Link, b"", Some(end.as_fd())).ok();
+            }
+        }
+    }
+
+    fn wire_door(&mut self) {
+        let Ok((secure, front)) = stream_pair() else {
+            return;
+        };
+        if let Some(control) = &self.child(Role::Secure).control {
+            control.send(Tag::Door, b"", Some(secure.as_fd())).ok();
+        }
+        let window = self.children[Role::Window as usize].control.as_ref();
+        match (&mut self.sink, window) {
+            (DoorSink::Here(door), _) => door(front),
+            (DoorSink::Window(_), Some(window)) => {
+                window.send(Tag::Door, b"", Some(front.as_fd())).ok();
+            }
+            (DoorSink::Window(_), None) => {}
+        }
+    }
+
+    fn configure_net(&self) {
+        let net = self.children[Role::Net as usize].control.as_ref();
+        if let (Some(net), Some(configuration)) = (net, &self.configuration) {
+            net.send(Tag::Configuration, configuration, None).ok();
+        }
+    }
+}
+
+fn name(role: Role) -> &'static str {
+    match role {
+        Role::Secure => "secure",
+        Role::Net => "net",
+        Role::Window => "window",
+    }
+}
+
+/// A program beside our own, or one folder up, where a test's are.
+fn sibling(program: &str) -> Result<PathBuf, StartError> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside: Vec<_> = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(program))
+        .collect();
+    let found = beside.iter().find(|path| path.is_file()).cloned();
+    found.ok_or_else(|| StartError::Program {
+        program: beside.into_iter().next().unwrap_or_else(|| program.into()),
+        error: std::io::ErrorKind::NotFound.into(),
+    })
+}
