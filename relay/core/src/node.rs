@@ -1,0 +1,532 @@
+//! The node: what it is told ([`Event`]), what it wants done ([`Effect`]), and who inside answers.
+//!
+//! A driver calls [`Node::handle`] for each event, [`Node::commit`] when no event waits (or lets
+//! [`Node::handle_timeout`] do it), takes effects with [`Node::next_effect`] until there are none,
+//! and sleeps until [`Node::next_timeout`] at the latest. Time never runs backwards here: an earlier
+//! `now` counts as the latest one seen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use proto::{Frame, Hello, Misbehaved, Name, PublicKey, Refused, Tier, Timestamp};
+
+use crate::store::{Store, StoreError, StoreId};
+
+mod feed;
+mod fetch;
+mod grants;
+mod link;
+mod quota;
+mod subscriptions;
+mod upstream;
+
+use feed::Feed;
+use grants::Grants;
+use link::Link;
+use subscriptions::Table;
+use upstream::Upstream;
+
+/// How often expired chunks are removed, in milliseconds.
+const SWEEP_MS: u64 = 60_000;
+/// How many expired chunks are removed at once.
+const SWEEP_CHUNKS: usize = 1024;
+/// How long a resume mark may lag behind live chunks, in milliseconds.
+const MARK_MS: u64 = 250;
+/// Pieces of backlog sent between two looks at new events.
+const SLICES: usize = 8;
+
+/// A link, numbered by the driver; numbers are not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// On which side of us the peer of a link stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It connected to us: it publishes and subscribes.
+    Downstream,
+    /// We connected to it: it is our parent.
+    Upstream {
+        /// Its address, for people.
+        relay: String,
+    },
+}
+
+/// What happened outside.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A link is up. A second upstream replaces the first.
+    Connected {
+        /// The link.
+        link: LinkId,
+        /// On which side its peer is.
+        role: Role,
+    },
+    /// A frame came.
+    Received {
+        /// From there.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Something came that is no frame.
+    Malformed {
+        /// From there.
+        link: LinkId,
+        /// What is wrong with it.
+        misbehaved: Misbehaved,
+    },
+    /// So many of the bytes of [`Effect::Send`] have left.
+    Drained {
+        /// On this link.
+        link: LinkId,
+        /// So many.
+        bytes: usize,
+    },
+    /// A link is gone.
+    Disconnected {
+        /// The link.
+        link: LinkId,
+    },
+    /// From now on exactly these origins are served.
+    Origins(Vec<PublicKey>),
+}
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send these bytes, one or more whole frames, in order.
+    Send {
+        /// On this link.
+        link: LinkId,
+        /// The bytes, shared by all who get the same.
+        bytes: Bytes,
+    },
+    /// Send what was to be sent, then close. The node has forgotten the link.
+    Close {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: Closed,
+    },
+    /// Tell the operator.
+    Note(Note),
+}
+
+/// Why the node closes a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer broke the protocol.
+    Misbehaved(Misbehaved),
+    /// The peer said that it leaves.
+    Left,
+    /// Another upstream took its place.
+    Replaced,
+    /// What it sends cannot be stored now; it is asked again after a reconnect.
+    StoreFailed,
+    /// As many links as are allowed exist.
+    TooMany,
+}
+
+/// Something that an operator may want to know. Never a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A chunk was refused.
+    Refused {
+        /// Its name.
+        name: Name,
+        /// Why.
+        reason: Refused,
+    },
+    /// The parent will not take a chunk.
+    RefusedAbove {
+        /// Its name.
+        name: Name,
+        /// Why.
+        reason: Refused,
+    },
+    /// The store failed: the text is one line.
+    Store(StoreError),
+    /// The store works again.
+    StoreRecovered,
+    /// The farthest tier that can be reached now, and through which relay.
+    Reach(Tier, String),
+}
+
+/// How much a peer may use. Every queue of the node has its bound here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Chunks in one commit.
+    pub batch_chunks: usize,
+    /// Bytes that may wait on a link before its subscriptions fall back to reading the store.
+    pub window_bytes: usize,
+    /// Bytes that may wait on a link before it is closed: answers to what it asked go above the window.
+    pub outstanding_bytes: usize,
+    /// Links.
+    pub links: usize,
+    /// Subscriptions of a link.
+    pub subscriptions_per_link: usize,
+    /// Fetches of a link at the same time.
+    pub fetches_per_link: usize,
+    /// Chunks sent to the parent that it has not answered.
+    pub in_flight: usize,
+    /// Published names whose later acknowledgements are passed on.
+    pub routes: usize,
+    /// Grants known.
+    pub grants: usize,
+    /// The shortest prefix that may be subscribed to, in bits.
+    pub prefix_bits: u8,
+    /// Chunks a link may publish per second, with as many again at once.
+    pub chunks_per_second: u32,
+    /// Key package fragments a link may publish per minute, with as many again at once.
+    pub key_packages_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_chunks: 128,
+            window_bytes: 1024 * 1024,
+            outstanding_bytes: 4 * 1024 * 1024,
+            links: 4096,
+            subscriptions_per_link: 4096,
+            fetches_per_link: 64,
+            in_flight: 1024,
+            routes: 65_536,
+            grants: 65_536,
+            prefix_bits: 24,
+            chunks_per_second: 50_000,
+            key_packages_per_minute: 600,
+        }
+    }
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where it stands in the tree.
+    pub tier: Tier,
+    /// The origins that it serves.
+    pub origins: Vec<PublicKey>,
+    /// What it allows.
+    pub limits: Limits,
+}
+
+/// What a node has counted since it began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// New chunks stored.
+    pub stored: u64,
+    /// Chunks that were here already.
+    pub duplicates: u64,
+    /// Chunks sent to subscribers.
+    pub delivered: u64,
+    /// Chunks refused, by reason.
+    pub refused: BTreeMap<Refused, u64>,
+    /// Links closed, by what the peer did.
+    pub misbehaved: BTreeMap<Misbehaved, u64>,
+}
+
+/// A piece of work that waits for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Subscription(LinkId, u32),
+    Fetch(LinkId, u32),
+    Upward,
+}
+
+/// One node of the tree.
+pub struct Node<S> {
+    config: Config,
+    store: S,
+    now: Timestamp,
+    links: BTreeMap<LinkId, Link>,
+    grants: Grants,
+    table: Table,
+    feed: Feed,
+    upstream: Upstream,
+    work: VecDeque<Work>,
+    effects: VecDeque<Effect>,
+    counters: Counters,
+    /// Live subscriptions that have got chunks since their last resume mark.
+    unmarked: BTreeSet<(LinkId, u32)>,
+    marks_at: Option<Timestamp>,
+    sweep_at: Timestamp,
+    store_failed: bool,
+}
+
+impl<S: Store> Node<S> {
+    /// A node over a store; grants that are in it are known at once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub fn new(config: Config, store: S, now: Timestamp) -> Result<Self, StoreError> {
+        let mut node = Self {
+            grants: Grants::new(config.limits.grants),
+            upstream: Upstream::new(config.limits.routes),
+            config,
+            store,
+            now,
+            links: BTreeMap::new(),
+            table: Table::default(),
+            feed: Feed::default(),
+            work: VecDeque::new(),
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+            unmarked: BTreeSet::new(),
+            marks_at: None,
+            sweep_at: now.plus_millis(SWEEP_MS),
+            store_failed: false,
+        };
+        node.grants
+            .load(&node.config.origins, &mut node.store, now)?;
+        Ok(node)
+    }
+
+    /// Takes one event. Published chunks are stored by the next [`Node::commit`], which happens here
+    /// only when a batch is full.
+    pub fn handle(&mut self, event: Event, now: Timestamp) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Connected { link, role } => self.connected(link, role),
+            Event::Received { link, frame } => self.received(link, frame),
+            Event::Malformed { link, misbehaved } => self.misbehaved(link, misbehaved),
+            Event::Drained { link, bytes } => self.drained(link, bytes),
+            Event::Disconnected { link } => self.forget(link),
+            Event::Origins(origins) => self.serve_origins(origins),
+        }
+        if self.feed.len() >= self.config.limits.batch_chunks {
+            self.commit(now);
+        }
+    }
+
+    /// Does what is due: a commit, a piece of backlog, resume marks, the removal of expired chunks.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.commit(now);
+        for _ in 0..SLICES {
+            let Some(work) = self.work.pop_front() else {
+                break;
+            };
+            match work {
+                Work::Subscription(link, id) => self.serve_subscription(link, id),
+                Work::Fetch(link, id) => self.serve_fetch(link, id),
+                Work::Upward => self.send_upward(),
+            }
+        }
+        if self.marks_at.is_some_and(|at| at <= self.now) {
+            self.send_marks();
+        }
+        if self.upstream.retry_at().is_some_and(|at| at <= self.now) {
+            self.retry_upward();
+        }
+        if self.sweep_at <= self.now {
+            self.sweep();
+        }
+    }
+
+    /// When [`Node::handle_timeout`] has something to do.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        if !self.work.is_empty() || self.feed.is_due() {
+            return Some(self.now);
+        }
+        [self.marks_at, self.upstream.retry_at(), Some(self.sweep_at)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next thing to do outside.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The store, for tests and simulations that look into it.
+    pub fn store(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// The store alone: what a restart begins with.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    fn connected(&mut self, link: LinkId, role: Role) {
+        if self.links.len() >= self.config.limits.links {
+            self.effects.push_back(Effect::Close {
+                link,
+                reason: Closed::TooMany,
+            });
+            return;
+        }
+        if let Role::Upstream { relay } = &role {
+            if let Some(old) = self.upstream.link() {
+                self.close(old, Closed::Replaced);
+            }
+            self.upstream.connected(link, relay.clone());
+        }
+        self.links
+            .insert(link, Link::new(role, &self.config.limits, self.now));
+        let StoreId(store) = self.store.id();
+        let version = Hello::VERSION;
+        let hello = Hello {
+            oldest: version,
+            newest: version,
+            features: 0,
+            tier: self.config.tier,
+            time: self.now,
+            store,
+        };
+        self.send(link, &Frame::Hello(hello));
+    }
+
+    fn received(&mut self, link: LinkId, frame: Frame) {
+        let Some(state) = self.links.get(&link) else {
+            return;
+        };
+        let upstream = matches!(state.role, Role::Upstream { .. });
+        match (state.hello.is_some(), upstream, frame) {
+            (_, _, Frame::Close { .. }) => self.close(link, Closed::Left),
+            (false, _, Frame::Hello(hello)) => self.greeted(link, hello),
+            (false, ..) | (_, _, Frame::Hello(_)) => {
+                self.misbehaved(link, Misbehaved::HelloMisplaced);
+            }
+            (_, _, Frame::Grant(chunks)) => self.receive_grants(link, upstream, chunks),
+            (_, false, Frame::Publish(chunks)) => self.receive_published(link, chunks),
+            (
+                _,
+                false,
+                Frame::Subscribe {
+                    id,
+                    prefix,
+                    start,
+                    order,
+                },
+            ) => {
+                self.subscribe(link, id, prefix, (start, order));
+            }
+            (_, false, Frame::Unsubscribe { id }) => self.unsubscribe(link, id),
+            (_, false, Frame::Fetch { id, names }) => self.fetch(link, id, names),
+            (_, true, Frame::Ack(acks)) => self.receive_acks(acks),
+            (_, true, Frame::Chunks { id, chunks }) => self.receive_from_above(link, id, chunks),
+            (_, true, Frame::CaughtUp { id, cursor, .. }) => self.receive_mark(id, cursor),
+            (_, true, Frame::Reach { tier, .. }) => self.receive_reach(tier),
+            (_, _, Frame::Reconcile(_)) => self.misbehaved(link, Misbehaved::NotServed),
+            _ => self.misbehaved(link, Misbehaved::NotAllowed),
+        }
+    }
+
+    fn greeted(&mut self, link: LinkId, hello: Hello) {
+        if !(hello.oldest..=hello.newest).contains(&Hello::VERSION) {
+            return self.misbehaved(link, Misbehaved::NoCommonVersion);
+        }
+        let (tier, store) = (hello.tier, StoreId(hello.store));
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.hello = Some(hello);
+        if matches!(state.role, Role::Upstream { .. }) {
+            self.upstream_ready(tier, store);
+        } else {
+            let reach = self.reach_frame();
+            self.send(link, &reach);
+        }
+    }
+
+    /// Queues a frame on a link that exists; a peer that leaves too much unread is cut off.
+    fn send(&mut self, link: LinkId, frame: &Frame) {
+        self.send_bytes(link, frame.to_bytes());
+    }
+
+    fn send_bytes(&mut self, link: LinkId, bytes: Bytes) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.outstanding += bytes.len();
+        if state.outstanding > self.config.limits.outstanding_bytes {
+            return self.misbehaved(link, Misbehaved::OverLimit);
+        }
+        self.effects.push_back(Effect::Send { link, bytes });
+    }
+
+    fn misbehaved(&mut self, link: LinkId, misbehaved: Misbehaved) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        *self.counters.misbehaved.entry(misbehaved).or_default() += 1;
+        self.feed.discard(link);
+        let bytes = Frame::Close {
+            reason: misbehaved.to_string(),
+        }
+        .to_bytes();
+        self.effects.push_back(Effect::Send { link, bytes });
+        self.close(link, Closed::Misbehaved(misbehaved));
+    }
+
+    fn close(&mut self, link: LinkId, reason: Closed) {
+        if self.links.contains_key(&link) {
+            self.forget(link);
+            self.effects.push_back(Effect::Close { link, reason });
+        }
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        let Some(state) = self.links.remove(&link) else {
+            return;
+        };
+        for (id, subscription) in &state.subscriptions {
+            self.table.remove(subscription.prefix, (link, *id));
+            self.unmarked.remove(&(link, *id));
+        }
+        for subscription in state.subscriptions.values() {
+            self.unwant(subscription.prefix);
+        }
+        self.upstream.forget_fetches_of(link);
+        if self.upstream.link() == Some(link) {
+            self.upstream_lost();
+        }
+    }
+
+    fn drained(&mut self, link: LinkId, bytes: usize) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.outstanding = state.outstanding.saturating_sub(bytes);
+        if state.outstanding <= self.config.limits.window_bytes / 2 {
+            self.work.extend(state.blocked.drain(..));
+        }
+    }
+
+    fn serve_origins(&mut self, origins: Vec<PublicKey>) {
+        if let Err(error) = self.grants.load(&origins, &mut self.store, self.now) {
+            self.effects.push_back(Effect::Note(Note::Store(error)));
+        }
+        self.config.origins = origins;
+    }
+
+    fn sweep(&mut self) {
+        self.grants.expire(self.now);
+        match self.store.expire(self.now, SWEEP_CHUNKS) {
+            Ok(SWEEP_CHUNKS) => self.sweep_at = self.now,
+            Ok(_) => self.sweep_at = self.now.plus_millis(SWEEP_MS),
+            Err(error) => {
+                self.sweep_at = self.now.plus_millis(SWEEP_MS);
+                self.effects.push_back(Effect::Note(Note::Store(error)));
+            }
+        }
+    }
+
+    /// Counts a refusal, and tells the operator of those that point to an attack or a defect.
+    fn count_refused(&mut self, name: Name, reason: Refused) {
+        *self.counters.refused.entry(reason).or_default() += 1;
+        self.effects
+            .push_back(Effect::Note(Note::Refused { name, reason }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

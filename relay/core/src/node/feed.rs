@@ -1,0 +1,479 @@
+//! New chunks: cheap checks, one commit for many, then acknowledgements and live deliveries.
+//!
+//! Nothing is acknowledged, delivered or sent up before [`Store::put_if_absent`] has returned.
+
+use std::collections::BTreeSet;
+use std::mem;
+
+use proto::{
+    Chunk, Frame, GrantId, Misbehaved, Name, Outcome, Path, PublicKey, Refused, Tier, limits,
+};
+
+use super::{Closed, Effect, LinkId, Node, Note};
+use crate::store::{Batch, Insert, Progress, Put, ResumePoint, Store, StoreError};
+
+/// Who sent a chunk, and so who is told what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A downstream published it and waits for an answer.
+    Published(LinkId),
+    /// A downstream sent it as a grant, and waits for nothing.
+    Granted(LinkId),
+    /// The parent sent it, for a subscription or as a grant.
+    Above,
+    /// The parent sent it as the answer to this fetch.
+    Fetched(u32),
+}
+
+impl Source {
+    fn downstream(self) -> Option<LinkId> {
+        match self {
+            Self::Published(link) | Self::Granted(link) => Some(link),
+            Self::Above | Self::Fetched(_) => None,
+        }
+    }
+}
+
+struct Queued {
+    source: Source,
+    chunk: Chunk,
+    /// Whose signature is still to be verified; `None` if it has been.
+    signer: Option<PublicKey>,
+}
+
+/// What the next commit will look at and write. The node commits when it is full.
+#[derive(Default)]
+pub(super) struct Feed {
+    queue: Vec<Queued>,
+    progress: Vec<(Name, Progress)>,
+    resume: Vec<ResumePoint>,
+    fetches_done: Vec<u32>,
+    /// Links with acknowledgements to be sent.
+    acks_due: BTreeSet<LinkId>,
+    /// Links that were cut off during this commit: what else they sent is not looked at.
+    banned: BTreeSet<LinkId>,
+}
+
+impl Feed {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len() + self.progress.len() + self.resume.len() + self.fetches_done.len()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.len() > 0 || !self.acks_due.is_empty()
+    }
+
+    /// Drops what a misbehaving link has sent.
+    pub(super) fn discard(&mut self, link: LinkId) {
+        self.queue
+            .retain(|queued| queued.source.downstream() != Some(link));
+    }
+
+    pub(super) fn push_progress(&mut self, name: Name, progress: Progress) {
+        self.progress.push((name, progress));
+    }
+
+    pub(super) fn push_resume(&mut self, point: ResumePoint) {
+        self.resume.push(point);
+    }
+
+    pub(super) fn push_fetch_done(&mut self, id: u32) {
+        self.fetches_done.push(id);
+    }
+
+    /// Drops what depends on chunks from above that could not be stored.
+    pub(super) fn discard_marks(&mut self) {
+        self.resume.clear();
+    }
+}
+
+/// A chunk that was new in a commit.
+struct Fresh {
+    chunk: Chunk,
+    sequence: u64,
+    /// The link it came from, if that link's peer has it and need not get it back.
+    not_to: Option<LinkId>,
+}
+
+impl<S: Store> Node<S> {
+    /// PUBLISH: what can be refused cheaply is refused now, the rest waits for the commit.
+    pub(super) fn receive_published(&mut self, link: LinkId, chunks: Vec<Chunk>) {
+        for chunk in chunks {
+            let name = chunk.name();
+            match self.check_published(link, &chunk) {
+                Ok(signer) => {
+                    let source = Source::Published(link);
+                    self.feed.queue.push(Queued {
+                        source,
+                        chunk,
+                        signer,
+                    });
+                }
+                Err(reason) => {
+                    self.count_refused(name, reason);
+                    self.acknowledge(link, name, Outcome::Refused(reason));
+                    if reason == Refused::BadSignature {
+                        self.flush_acks();
+                        return self.misbehaved(link, Misbehaved::BadSignature);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_published(
+        &mut self,
+        link: LinkId,
+        chunk: &Chunk,
+    ) -> Result<Option<PublicKey>, Refused> {
+        let now = self.now;
+        let key_package = chunk.name().path() == Path::KeyPackage;
+        let state = self.links.get_mut(&link).ok_or(Refused::Quota)?;
+        if !state.chunks.take(now) || (key_package && !state.key_packages.take(now)) {
+            return Err(Refused::Quota);
+        }
+        if !self.grants.serves(chunk.name()) {
+            return Err(Refused::UnknownOrigin);
+        }
+        if key_package && chunk.grant() == GrantId::NONE {
+            return chunk.check_key_package(now).map(Some);
+        }
+        if chunk.name().path() == Path::Grant {
+            return self.grants.admit(chunk, now).map(|_| None);
+        }
+        let grant = self.grants.get(chunk.grant()).ok_or(Refused::NoGrant)?;
+        grant.check(chunk, now)?;
+        Ok(Some(grant.subject))
+    }
+
+    /// GRANT, from either side: usable at once, stored with the next commit.
+    pub(super) fn receive_grants(&mut self, link: LinkId, upstream: bool, chunks: Vec<Chunk>) {
+        let source = if upstream {
+            Source::Above
+        } else {
+            Source::Granted(link)
+        };
+        for chunk in chunks {
+            match self.grants.admit(&chunk, self.now) {
+                Ok(true) => self.feed.queue.push(Queued {
+                    source,
+                    chunk,
+                    signer: None,
+                }),
+                Ok(false) => {}
+                Err(Refused::BadSignature) => {
+                    return self.misbehaved(link, Misbehaved::BadSignature);
+                }
+                Err(reason) => return self.count_refused(chunk.name(), reason),
+            }
+        }
+    }
+
+    /// CHUNK from the parent, for a subscription or a fetch of ours.
+    pub(super) fn receive_from_above(&mut self, link: LinkId, id: u32, chunks: Vec<Chunk>) {
+        let source = if self.upstream.is_fetch(id) {
+            Source::Fetched(id)
+        } else {
+            Source::Above
+        };
+        if source == Source::Above && !self.upstream.is_subscription(id) {
+            return;
+        }
+        for chunk in chunks {
+            match self.check_from_above(&chunk) {
+                Ok(signer) => self.feed.queue.push(Queued {
+                    source,
+                    chunk,
+                    signer,
+                }),
+                Err(Refused::BadSignature) => {
+                    return self.misbehaved(link, Misbehaved::BadSignature);
+                }
+                Err(reason) => self.count_refused(chunk.name(), reason),
+            }
+        }
+    }
+
+    /// Who published it was judged when it was accepted: only its life and its right to the name are
+    /// looked at again, not whether the grant is still in force.
+    fn check_from_above(&mut self, chunk: &Chunk) -> Result<Option<PublicKey>, Refused> {
+        if chunk.expiry() <= self.now {
+            return Err(Refused::Expired);
+        }
+        match chunk.name().path() {
+            Path::KeyPackage if chunk.grant() == GrantId::NONE => chunk
+                .self_certifying_key()
+                .map(Some)
+                .ok_or(Refused::OutsideGrant),
+            Path::Grant => self.grants.admit(chunk, self.now).map(|_| None),
+            _ => {
+                let grant = self.grants.get(chunk.grant()).ok_or(Refused::NoGrant)?;
+                let permitted = grant.permits(proto::Verbs::PUBLISH, chunk.name());
+                permitted
+                    .then_some(Some(grant.subject))
+                    .ok_or(Refused::OutsideGrant)
+            }
+        }
+    }
+
+    /// Verifies and writes all that waits, then answers and delivers it. A driver calls it when no
+    /// event waits.
+    pub fn commit(&mut self, now: proto::Timestamp) {
+        self.now = self.now.max(now);
+        if self.feed.len() > 0 {
+            let queue = mem::take(&mut self.feed.queue);
+            let fetches_done = mem::take(&mut self.feed.fetches_done);
+            let mut sources = Vec::with_capacity(queue.len());
+            let mut inserts = Vec::with_capacity(queue.len());
+            for queued in queue {
+                let source = queued.source;
+                if let Some(insert) = self.examine(queued) {
+                    sources.push(source);
+                    inserts.push(insert);
+                }
+            }
+            self.feed.banned.clear();
+            let progress = mem::take(&mut self.feed.progress);
+            let resume = mem::take(&mut self.feed.resume);
+            let batch = Batch {
+                inserts,
+                progress,
+                resume,
+            };
+            let puts = if batch.is_empty() {
+                Ok(Vec::new())
+            } else {
+                self.store.put_if_absent(&batch)
+            };
+            match puts {
+                Ok(puts) => self.written(&sources, batch, puts),
+                Err(error) => self.unwritten(&sources, &batch, error),
+            }
+            for id in fetches_done {
+                self.fetch_done_above(id);
+            }
+        }
+        self.flush_acks();
+    }
+
+    /// Answers a chunk that is here already; verifies one that is not.
+    fn examine(&mut self, queued: Queued) -> Option<Insert> {
+        let Queued {
+            source,
+            chunk,
+            signer,
+        } = queued;
+        let downstream = source.downstream();
+        if downstream.is_some_and(|link| self.feed.banned.contains(&link)) {
+            return None;
+        }
+        let known = match self.store.get(chunk.name()) {
+            Ok(known) => known.map(|stored| stored.chunk == chunk),
+            Err(_) => None,
+        };
+        if known == Some(false) {
+            self.refuse(source, chunk.name(), Refused::Conflict);
+            return None;
+        }
+        if known.is_none() && signer.is_some_and(|key| !chunk.verifies(&key)) {
+            self.refuse(source, chunk.name(), Refused::BadSignature);
+            self.flush_acks();
+            if let Some(link) = downstream.or(self.upstream.link()) {
+                self.feed.banned.insert(link);
+                self.misbehaved(link, Misbehaved::BadSignature);
+            }
+            return None;
+        }
+        Some(match downstream {
+            Some(_) => {
+                let upward = self.config.tier < Tier::Origin;
+                Insert {
+                    chunk,
+                    reached: self.config.tier,
+                    upward,
+                }
+            }
+            None => Insert {
+                chunk,
+                reached: self.upstream.tier(),
+                upward: false,
+            },
+        })
+    }
+
+    /// After the write: everything here is on disk.
+    fn written(&mut self, sources: &[Source], batch: Batch, puts: Vec<Put>) {
+        if mem::take(&mut self.store_failed) {
+            self.effects.push_back(Effect::Note(Note::StoreRecovered));
+        }
+        let mut fresh = Vec::new();
+        let mut upward = Vec::new();
+        for ((source, insert), put) in sources.iter().zip(batch.inserts).zip(puts) {
+            let Insert {
+                chunk,
+                reached,
+                upward: goes_up,
+            } = insert;
+            match put {
+                Put::New(sequence) => {
+                    self.counters.stored += 1;
+                    self.settle(*source, &chunk, reached);
+                    if goes_up {
+                        upward.push((sequence, chunk.clone()));
+                    }
+                    let not_to = source.downstream().filter(|link| self.keeps_chunks(*link));
+                    fresh.push(Fresh {
+                        chunk,
+                        sequence,
+                        not_to,
+                    });
+                }
+                Put::Same(tier, _) => {
+                    self.counters.duplicates += 1;
+                    self.settle(*source, &chunk, tier);
+                }
+                Put::Conflict => self.refuse(*source, chunk.name(), Refused::Conflict),
+            }
+        }
+        for (name, progress) in batch.progress {
+            if let Progress::Reached(tier) = progress {
+                self.pass_on_reached(name, tier);
+            }
+        }
+        self.deliver(&fresh);
+        self.send_fresh_upward(upward);
+    }
+
+    /// Tells the sender, or those who published it, how far a stored chunk has come.
+    fn settle(&mut self, source: Source, chunk: &Chunk, reached: Tier) {
+        let name = chunk.name();
+        match source {
+            Source::Published(link) => {
+                self.acknowledge(link, name, Outcome::Stored(reached));
+                if reached < Tier::Origin {
+                    self.upstream.remember_route(name, link);
+                }
+            }
+            Source::Granted(_) => {}
+            Source::Above => self.pass_on_reached(name, reached),
+            Source::Fetched(id) => self.answer_fetch(id, chunk),
+        }
+    }
+
+    /// After a failed write: nothing of the batch is there.
+    fn unwritten(&mut self, sources: &[Source], batch: &Batch, error: StoreError) {
+        if !mem::replace(&mut self.store_failed, true) {
+            self.effects.push_back(Effect::Note(Note::Store(error)));
+        }
+        let mut from_above = !batch.resume.is_empty();
+        for (source, insert) in sources.iter().zip(&batch.inserts) {
+            let chunk = &insert.chunk;
+            let stored = self
+                .store
+                .get(chunk.name())
+                .is_ok_and(|stored| stored.is_some());
+            if chunk.name().path() == Path::Grant && !stored {
+                self.grants.remove(chunk);
+            }
+            match source {
+                Source::Published(link) => {
+                    *self.counters.refused.entry(Refused::StoreFull).or_default() += 1;
+                    let outcome = Outcome::Refused(Refused::StoreFull);
+                    self.acknowledge(*link, chunk.name(), outcome);
+                }
+                Source::Granted(_) => {}
+                Source::Fetched(id) => self.answer_fetch(*id, chunk),
+                Source::Above => from_above = true,
+            }
+        }
+        // What the parent sent is asked for again, from the last resume point, after a reconnect.
+        if let Some(link) = self.upstream.link().filter(|_| from_above) {
+            self.feed.discard_marks();
+            self.close(link, Closed::StoreFailed);
+        }
+    }
+
+    fn refuse(&mut self, source: Source, name: Name, reason: Refused) {
+        self.count_refused(name, reason);
+        if let Source::Published(link) = source {
+            self.acknowledge(link, name, Outcome::Refused(reason));
+        }
+    }
+
+    /// Whether the peer of a link is a relay, which has stored what it published.
+    fn keeps_chunks(&self, link: LinkId) -> bool {
+        let hello = self.links.get(&link).and_then(|state| state.hello.as_ref());
+        hello.is_some_and(|hello| matches!(hello.tier, Tier::Local | Tier::Cloud))
+    }
+
+    pub(super) fn acknowledge(&mut self, link: LinkId, name: Name, outcome: Outcome) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.acks.push((name, outcome));
+            self.feed.acks_due.insert(link);
+        }
+    }
+
+    pub(super) fn flush_acks(&mut self) {
+        for link in mem::take(&mut self.feed.acks_due) {
+            let Some(state) = self.links.get_mut(&link) else {
+                continue;
+            };
+            let acks = mem::take(&mut state.acks);
+            for part in acks.chunks(limits::ACKS_PER_FRAME) {
+                self.send(link, &Frame::Ack(part.to_vec()));
+            }
+        }
+    }
+
+    /// Sends new chunks to every live subscription that wants them: one frame for each subscription,
+    /// encoded once for all that want the same under the same id.
+    fn deliver(&mut self, fresh: &[Fresh]) {
+        let mut wanted: Vec<(u32, LinkId, usize)> = Vec::new();
+        for (index, new) in fresh.iter().enumerate() {
+            self.table.visit(new.chunk.name(), |(link, id)| {
+                if new.not_to != Some(link) {
+                    wanted.push((id, link, index));
+                }
+            });
+        }
+        wanted.sort_unstable();
+        let mut encoded: Option<(u32, Vec<usize>, bytes::Bytes)> = None;
+        for group in wanted.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (id, link, first) = group[0];
+            if !self.has_room_live(link, id, fresh[first].sequence) {
+                continue;
+            }
+            let indices = group.iter().map(|(_, _, index)| *index);
+            for index in indices.clone() {
+                self.send_grants(link, fresh[index].chunk.grant());
+            }
+            let same = encoded.as_ref().is_some_and(|(of, which, _)| {
+                *of == id && which.iter().copied().eq(indices.clone())
+            });
+            if !same {
+                let indices: Vec<usize> = indices.collect();
+                let bytes = encode(id, indices.iter().map(|index| &fresh[*index].chunk));
+                encoded = Some((id, indices, bytes));
+            }
+            if let Some((_, indices, bytes)) = &encoded {
+                self.counters.delivered += indices.len() as u64;
+                self.send_bytes(link, bytes.clone());
+                self.mark_later(link, id);
+            }
+        }
+    }
+}
+
+/// The CHUNK frames of some chunks.
+pub(super) fn encode<'a>(id: u32, chunks: impl Iterator<Item = &'a Chunk>) -> bytes::Bytes {
+    let chunks: Vec<Chunk> = chunks.cloned().collect();
+    let mut out = Vec::new();
+    for part in chunks.chunks(limits::CHUNKS_PER_FRAME) {
+        Frame::Chunks {
+            id,
+            chunks: part.to_vec(),
+        }
+        .encode(&mut out);
+    }
+    out.into()
+}

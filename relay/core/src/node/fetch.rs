@@ -1,0 +1,136 @@
+//! FETCH: chunks by name, once. What is not here is asked of the parent, once, and passed on
+//! (docs/protocol.md, "Fetch").
+
+use std::collections::BTreeSet;
+
+use proto::{Chunk, Frame, Misbehaved, Name, limits};
+
+use super::feed::encode;
+use super::{LinkId, Node, Work};
+use crate::store::Store;
+
+/// A fetch of a link.
+pub(super) struct Fetch {
+    names: Vec<Name>,
+    /// How many of the names have been looked for here.
+    done: usize,
+    /// Names that are not here.
+    missing: BTreeSet<Name>,
+}
+
+impl<S: Store> Node<S> {
+    pub(super) fn fetch(&mut self, link: LinkId, id: u32, names: Vec<Name>) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.uses(id) {
+            return self.misbehaved(link, Misbehaved::IdReused);
+        }
+        if state.fetches.len() >= self.config.limits.fetches_per_link {
+            return self.misbehaved(link, Misbehaved::OverLimit);
+        }
+        state.fetches.insert(
+            id,
+            Fetch {
+                names,
+                done: 0,
+                missing: BTreeSet::new(),
+            },
+        );
+        self.work.push_back(Work::Fetch(link, id));
+    }
+
+    /// Answers the next names of a fetch.
+    pub(super) fn serve_fetch(&mut self, link: LinkId, id: u32) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let Some(fetch) = state.fetches.get_mut(&id) else {
+            return;
+        };
+        if state.outstanding >= self.config.limits.window_bytes {
+            state.blocked.push(Work::Fetch(link, id));
+            return;
+        }
+        let mut found = Vec::new();
+        let end = fetch.names.len().min(fetch.done + limits::CHUNKS_PER_FRAME);
+        for name in &fetch.names[fetch.done..end] {
+            match self.store.get(*name) {
+                Ok(Some(stored)) if stored.chunk.expiry() > self.now => found.push(stored.chunk),
+                _ => {
+                    fetch.missing.insert(*name);
+                }
+            }
+        }
+        fetch.done = end;
+        let finished = end == fetch.names.len();
+        let missing: Vec<Name> = if finished {
+            fetch.missing.iter().copied().collect()
+        } else {
+            Vec::new()
+        };
+        self.send_fetched(link, id, &found);
+        if !finished {
+            self.work.push_back(Work::Fetch(link, id));
+        } else if missing.is_empty() || !self.fetch_above(link, id, missing) {
+            self.end_fetch(link, id);
+        }
+    }
+
+    fn send_fetched(&mut self, link: LinkId, id: u32, chunks: &[Chunk]) {
+        for chunk in chunks {
+            self.send_grants(link, chunk.grant());
+        }
+        if !chunks.is_empty() {
+            self.send_bytes(link, encode(id, chunks.iter()));
+        }
+    }
+
+    fn fetch_above(&mut self, link: LinkId, id: u32, names: Vec<Name>) -> bool {
+        let Some((above, fetch)) = self.upstream.begin_fetch((link, id)) else {
+            return false;
+        };
+        self.send(above, &Frame::Fetch { id: fetch, names });
+        true
+    }
+
+    /// A chunk that the parent sent for a fetch, now stored here.
+    pub(super) fn answer_fetch(&mut self, above_id: u32, chunk: &Chunk) {
+        let Some((link, id)) = self.upstream.fetch(above_id) else {
+            return;
+        };
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let Some(fetch) = state.fetches.get_mut(&id) else {
+            return;
+        };
+        if fetch.missing.remove(&chunk.name()) {
+            self.send_fetched(link, id, std::slice::from_ref(chunk));
+        }
+    }
+
+    /// The parent has sent all that it has.
+    pub(super) fn fetch_done_above(&mut self, above_id: u32) {
+        if let Some((link, id)) = self.upstream.end_fetch(above_id) {
+            self.end_fetch(link, id);
+        }
+    }
+
+    pub(super) fn end_fetch(&mut self, link: LinkId, id: u32) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.fetches.remove(&id).is_some() {
+            let cursor = self.store.id().cursor(self.store.last_sequence());
+            self.send(
+                link,
+                &Frame::CaughtUp {
+                    id,
+                    cursor,
+                    live: true,
+                },
+            );
+        }
+    }
+}

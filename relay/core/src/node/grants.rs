@@ -1,0 +1,172 @@
+//! The grants that the node knows, each verified once up to a pinned origin key
+//! (docs/protocol.md, "Grant"). They live in the store under path 7; this is the index over them.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    Chunk, Fields, Grant, GrantError, GrantId, Name, OriginId, Path, Place, Prefix, PublicKey,
+    Refused, Timestamp, limits,
+};
+
+use crate::store::{Store, StoreError};
+
+/// Grants read from the store at once.
+const READ_CHUNKS: usize = 256;
+/// The leading bits of a name that say origin, application and path.
+const PATH_BITS: u8 = 40;
+
+pub(super) struct Held {
+    pub(super) grant: Grant,
+    chunk: Chunk,
+    depth: usize,
+}
+
+pub(super) struct Grants {
+    origins: BTreeMap<OriginId, PublicKey>,
+    held: BTreeMap<GrantId, Held>,
+    capacity: usize,
+}
+
+impl Grants {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            origins: BTreeMap::new(),
+            held: BTreeMap::new(),
+            capacity,
+        }
+    }
+
+    /// Pins these origins, and builds the index from what the store has of them.
+    pub(super) fn load(
+        &mut self,
+        origins: &[PublicKey],
+        store: &mut impl Store,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.origins = origins.iter().map(|key| (key.origin_id(), *key)).collect();
+        self.held.clear();
+        for origin in self.origins.clone().into_keys() {
+            let place = Place {
+                origin,
+                org: 0,
+                team: 0,
+            };
+            let first = Name::new(
+                place,
+                Fields::Grant {
+                    device: 0,
+                    serial: 0,
+                },
+            );
+            let prefix = Prefix::of(first, PATH_BITS);
+            // Names do not stand in the order of the chain: each pass finds one link more of it.
+            for _ in 0..limits::GRANT_CHAIN {
+                self.load_pass(prefix, store, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_pass(
+        &mut self,
+        prefix: Prefix,
+        store: &mut impl Store,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let chunks = store.range(prefix, after, READ_CHUNKS)?;
+            let Some(last) = chunks.last() else {
+                return Ok(());
+            };
+            after = Some(last.name());
+            for chunk in &chunks {
+                // One that does not fit is an orphan or has expired: it is of no use, and no harm.
+                let _ = self.admit(chunk, now);
+            }
+        }
+    }
+
+    /// Whether the origin of a name is served here.
+    pub(super) fn serves(&self, name: Name) -> bool {
+        self.origins.contains_key(&name.place().origin)
+    }
+
+    /// Takes a grant chunk in, if it verifies: `Ok(true)` if it is new.
+    pub(super) fn admit(&mut self, chunk: &Chunk, now: Timestamp) -> Result<bool, Refused> {
+        let id = GrantId::of(chunk);
+        if let Some(held) = self.held.get(&id) {
+            return if held.chunk == *chunk {
+                Ok(false)
+            } else {
+                Err(Refused::BadGrant)
+            };
+        }
+        let origin = chunk.name().place().origin;
+        let key = self.origins.get(&origin).ok_or(Refused::UnknownOrigin)?;
+        if chunk.name().path() != Path::Grant {
+            return Err(Refused::BadGrant);
+        }
+        if chunk.expiry() <= now {
+            return Err(Refused::Expired);
+        }
+        let (grant, depth) = if chunk.grant() == GrantId::NONE {
+            (Grant::from_origin(chunk, key).map_err(refused)?, 1)
+        } else {
+            let parent = self.held.get(&chunk.grant()).ok_or(Refused::NoGrant)?;
+            (
+                Grant::from_issuer(chunk, &parent.grant).map_err(refused)?,
+                parent.depth + 1,
+            )
+        };
+        if depth > limits::GRANT_CHAIN {
+            return Err(Refused::BadGrant);
+        }
+        if self.held.len() >= self.capacity {
+            return Err(Refused::Quota);
+        }
+        self.held.insert(
+            id,
+            Held {
+                grant,
+                chunk: chunk.clone(),
+                depth,
+            },
+        );
+        Ok(true)
+    }
+
+    /// The grant of an id.
+    pub(super) fn get(&self, id: GrantId) -> Option<&Grant> {
+        self.held.get(&id).map(|held| &held.grant)
+    }
+
+    /// The grant chunks from the origin's to this one, and nothing for an unknown one.
+    pub(super) fn chain(&self, id: GrantId) -> Vec<Chunk> {
+        let mut chain = Vec::new();
+        let mut next = id;
+        while let Some(held) = self.held.get(&next) {
+            chain.push(held.chunk.clone());
+            next = held.chunk.grant();
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// Forgets a grant that could not be stored.
+    pub(super) fn remove(&mut self, chunk: &Chunk) {
+        self.held.remove(&GrantId::of(chunk));
+    }
+
+    /// Forgets what has expired.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        self.held.retain(|_, held| held.chunk.expiry() > now);
+    }
+}
+
+fn refused(error: GrantError) -> Refused {
+    match error {
+        GrantError::Signature => Refused::BadSignature,
+        _ => Refused::BadGrant,
+    }
+}

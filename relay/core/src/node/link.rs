@@ -1,0 +1,50 @@
+//! What the node remembers of one link: how much it owes to the peer, and what the peer was shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{GrantId, Hello, Name, Outcome, Timestamp};
+
+use super::fetch::Fetch;
+use super::quota::Bucket;
+use super::subscriptions::Subscription;
+use super::{Limits, Role, Work};
+
+pub(super) struct Link {
+    pub(super) role: Role,
+    /// The peer's; until it comes nothing else is accepted.
+    pub(super) hello: Option<Hello>,
+    /// Bytes handed to the driver that have not left.
+    pub(super) outstanding: usize,
+    /// Grants that were sent on this link.
+    pub(super) granted: BTreeSet<GrantId>,
+    pub(super) subscriptions: BTreeMap<u32, Subscription>,
+    pub(super) fetches: BTreeMap<u32, Fetch>,
+    /// Work that waits for room; each subscription and fetch is here at most once.
+    pub(super) blocked: Vec<Work>,
+    /// Answers that the next flush sends.
+    pub(super) acks: Vec<(Name, Outcome)>,
+    pub(super) chunks: Bucket,
+    pub(super) key_packages: Bucket,
+}
+
+impl Link {
+    pub(super) fn new(role: Role, limits: &Limits, now: Timestamp) -> Self {
+        Self {
+            role,
+            hello: None,
+            outstanding: 0,
+            granted: BTreeSet::new(),
+            subscriptions: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            blocked: Vec::new(),
+            acks: Vec::new(),
+            chunks: Bucket::new(limits.chunks_per_second, 1000, now),
+            key_packages: Bucket::new(limits.key_packages_per_minute, 60_000, now),
+        }
+    }
+
+    /// Whether an id that the peer chose is in use.
+    pub(super) fn uses(&self, id: u32) -> bool {
+        self.subscriptions.contains_key(&id) || self.fetches.contains_key(&id)
+    }
+}

@@ -1,0 +1,382 @@
+//! Who wants which names, and the way from the backlog to live (docs/protocol.md, "Subscribe").
+//!
+//! Every subscription is a position in the store's arrival order. "Live" only means that the position
+//! is the end, so that new chunks go out without a look into the store; a reader that is too slow
+//! loses that and reads from the store again. So there is no seam to fall through.
+
+use std::collections::BTreeMap;
+
+use proto::{Chunk, Frame, GrantId, Misbehaved, Name, Order, Prefix, Start, limits};
+
+use super::feed::encode;
+use super::{Closed, Effect, LinkId, MARK_MS, Node, Note, Work};
+use crate::store::{Direction, Page, Scan, Store};
+
+/// Chunks passed over at once in search of the beginning of "newest n".
+const SEEK_CHUNKS: usize = 512;
+
+/// A subscription of a link.
+pub(super) struct Subscription {
+    pub(super) prefix: Prefix,
+    phase: Phase,
+    /// Everything under the prefix up to this sequence number has been sent (not kept while live).
+    sent: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Looks backwards for the place where the newest `left` begin.
+    Seek { below: u64, left: u32 },
+    /// Sends the backlog newest first, down to `floor`; what is above `top` comes afterwards.
+    Newest {
+        below: u64,
+        floor: u64,
+        left: u32,
+        top: u64,
+    },
+    /// Sends oldest first from `sent`.
+    Backlog,
+    /// Has everything.
+    Live,
+}
+
+/// A subscription of any link.
+pub(super) type Key = (LinkId, u32);
+
+/// Finds the subscriptions of a name in one look per prefix length in use, however many there are.
+#[derive(Default)]
+pub(super) struct Table {
+    lengths: BTreeMap<u8, BTreeMap<Name, Vec<Key>>>,
+}
+
+impl Table {
+    fn insert(&mut self, prefix: Prefix, key: Key) {
+        let names = self.lengths.entry(prefix.bits()).or_default();
+        names.entry(prefix.first()).or_default().push(key);
+    }
+
+    pub(super) fn remove(&mut self, prefix: Prefix, key: Key) {
+        let Some(names) = self.lengths.get_mut(&prefix.bits()) else {
+            return;
+        };
+        if let Some(keys) = names.get_mut(&prefix.first()) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                names.remove(&prefix.first());
+            }
+        }
+        if names.is_empty() {
+            self.lengths.remove(&prefix.bits());
+        }
+    }
+
+    pub(super) fn visit(&self, name: Name, mut visitor: impl FnMut(Key)) {
+        for (bits, names) in &self.lengths {
+            let keys = names.get(&Prefix::of(name, *bits).first());
+            keys.into_iter().flatten().for_each(|key| visitor(*key));
+        }
+    }
+}
+
+impl<S: Store> Node<S> {
+    pub(super) fn subscribe(
+        &mut self,
+        link: LinkId,
+        id: u32,
+        prefix: Prefix,
+        (start, order): (Start, Order),
+    ) {
+        let limits = &self.config.limits;
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.uses(id) {
+            return self.misbehaved(link, Misbehaved::IdReused);
+        }
+        let many = state.subscriptions.len() >= limits.subscriptions_per_link;
+        if many || prefix.bits() < limits.prefix_bits {
+            return self.misbehaved(link, Misbehaved::OverLimit);
+        }
+        let top = self.store.last_sequence();
+        let (phase, sent) = begin(&start, order, top, |cursor| {
+            self.store.id().position(cursor)
+        });
+        state.subscriptions.insert(
+            id,
+            Subscription {
+                prefix,
+                phase,
+                sent,
+            },
+        );
+        self.table.insert(prefix, (link, id));
+        self.work.push_back(Work::Subscription(link, id));
+        self.want(prefix);
+    }
+
+    pub(super) fn unsubscribe(&mut self, link: LinkId, id: u32) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        // It may cross with the end of the subscription: an unknown id is no offence.
+        let Some(subscription) = state.subscriptions.remove(&id) else {
+            return;
+        };
+        state
+            .blocked
+            .retain(|work| *work != Work::Subscription(link, id));
+        self.work
+            .retain(|work| *work != Work::Subscription(link, id));
+        self.unmarked.remove(&(link, id));
+        self.table.remove(subscription.prefix, (link, id));
+        self.unwant(subscription.prefix);
+    }
+
+    /// Sends the next piece of a subscription's backlog.
+    pub(super) fn serve_subscription(&mut self, link: LinkId, id: u32) {
+        let work = Work::Subscription(link, id);
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let Some(subscription) = state.subscriptions.get(&id) else {
+            return;
+        };
+        if state.outstanding >= self.config.limits.window_bytes {
+            state.blocked.push(work);
+            return;
+        }
+        let Subscription {
+            prefix,
+            phase,
+            sent,
+        } = *subscription;
+        let (direction, limit) = match phase {
+            Phase::Live => return,
+            Phase::Backlog => (Direction::Above(sent), limits::CHUNKS_PER_FRAME),
+            Phase::Seek { below, left } => {
+                (Direction::Below(below), SEEK_CHUNKS.min(left as usize))
+            }
+            Phase::Newest { below, left, .. } => (
+                Direction::Below(below),
+                limits::CHUNKS_PER_FRAME.min(left as usize),
+            ),
+        };
+        let page = if limit == 0 {
+            Page {
+                end: true,
+                ..Page::default()
+            }
+        } else {
+            match self.store.scan(&Scan {
+                prefix,
+                direction,
+                limit,
+                now: self.now,
+            }) {
+                Ok(page) => page,
+                Err(error) => {
+                    self.effects.push_back(Effect::Note(Note::Store(error)));
+                    return self.close(link, Closed::StoreFailed);
+                }
+            }
+        };
+        match phase {
+            Phase::Backlog => self.send_backlog(link, id, page),
+            Phase::Seek { left, .. } => self.seek(link, id, left, &page),
+            Phase::Newest { .. } => self.send_newest(link, id, page),
+            Phase::Live => {}
+        }
+        if self
+            .subscription(link, id)
+            .is_some_and(|own| !matches!(own.phase, Phase::Live))
+        {
+            self.work.push_back(work);
+        }
+    }
+
+    fn subscription(&mut self, link: LinkId, id: u32) -> Option<&mut Subscription> {
+        self.links.get_mut(&link)?.subscriptions.get_mut(&id)
+    }
+
+    fn send_backlog(&mut self, link: LinkId, id: u32, page: Page) {
+        let last = self.store.last_sequence();
+        let Some(subscription) = self.subscription(link, id) else {
+            return;
+        };
+        let sent = if page.end {
+            last
+        } else {
+            page.position.min(last)
+        };
+        subscription.sent = sent;
+        if page.end {
+            subscription.phase = Phase::Live;
+        }
+        self.send_chunks(link, id, &page.chunks);
+        if page.end || !page.chunks.is_empty() {
+            let cursor = self.store.id().cursor(sent);
+            self.send(
+                link,
+                &Frame::CaughtUp {
+                    id,
+                    cursor,
+                    live: page.end,
+                },
+            );
+        }
+    }
+
+    fn seek(&mut self, link: LinkId, id: u32, left: u32, page: &Page) {
+        let left = left.saturating_sub(page.chunks.len() as u32);
+        let first = page.chunks.last().map(|(sequence, _)| *sequence);
+        let Some(subscription) = self.subscription(link, id) else {
+            return;
+        };
+        subscription.phase = match (left, page.end) {
+            (0, _) => {
+                subscription.sent = first.map_or(subscription.sent, |first| first - 1);
+                Phase::Backlog
+            }
+            (_, true) => {
+                subscription.sent = 0;
+                Phase::Backlog
+            }
+            _ => Phase::Seek {
+                below: page.position,
+                left,
+            },
+        };
+    }
+
+    fn send_newest(&mut self, link: LinkId, id: u32, mut page: Page) {
+        let Some(subscription) = self.subscription(link, id) else {
+            return;
+        };
+        let Phase::Newest {
+            floor, left, top, ..
+        } = subscription.phase
+        else {
+            return;
+        };
+        page.chunks.retain(|(sequence, _)| *sequence > floor);
+        let left = left.saturating_sub(page.chunks.len() as u32);
+        if page.end || left == 0 || page.position <= floor.saturating_add(1) {
+            subscription.phase = Phase::Backlog;
+            subscription.sent = top;
+        } else {
+            subscription.phase = Phase::Newest {
+                below: page.position,
+                floor,
+                left,
+                top,
+            };
+        }
+        self.send_chunks(link, id, &page.chunks);
+    }
+
+    fn send_chunks(&mut self, link: LinkId, id: u32, chunks: &[(u64, Chunk)]) {
+        for (_, chunk) in chunks {
+            self.send_grants(link, chunk.grant());
+        }
+        if !chunks.is_empty() {
+            self.counters.delivered += chunks.len() as u64;
+            self.send_bytes(link, encode(id, chunks.iter().map(|(_, chunk)| chunk)));
+        }
+    }
+
+    /// Sends the chain of a grant before the first chunk on the link that relies on it.
+    pub(super) fn send_grants(&mut self, link: LinkId, grant: GrantId) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if grant == GrantId::NONE || state.granted.contains(&grant) {
+            return;
+        }
+        let chain = self.grants.chain(grant);
+        if !chain.is_empty() {
+            state.granted.insert(grant);
+            self.send(link, &Frame::Grant(chain));
+        }
+    }
+
+    /// Whether a subscription takes chunks from `sequence` on as they come. One that is live and has
+    /// no room goes back to reading the store.
+    pub(super) fn has_room_live(&mut self, link: LinkId, id: u32, sequence: u64) -> bool {
+        let Some(state) = self.links.get_mut(&link) else {
+            return false;
+        };
+        let Some(subscription) = state.subscriptions.get_mut(&id) else {
+            return false;
+        };
+        if !matches!(subscription.phase, Phase::Live) {
+            return false;
+        }
+        if state.outstanding < self.config.limits.window_bytes {
+            return true;
+        }
+        subscription.phase = Phase::Backlog;
+        subscription.sent = sequence - 1;
+        state.blocked.push(Work::Subscription(link, id));
+        self.unmarked.remove(&(link, id));
+        false
+    }
+
+    /// Has a resume mark follow soon.
+    pub(super) fn mark_later(&mut self, link: LinkId, id: u32) {
+        self.unmarked.insert((link, id));
+        self.marks_at.get_or_insert(self.now.plus_millis(MARK_MS));
+    }
+
+    pub(super) fn send_marks(&mut self) {
+        self.marks_at = None;
+        let cursor = self.store.id().cursor(self.store.last_sequence());
+        for (link, id) in std::mem::take(&mut self.unmarked) {
+            if self
+                .subscription(link, id)
+                .is_some_and(|own| matches!(own.phase, Phase::Live))
+            {
+                self.send(
+                    link,
+                    &Frame::CaughtUp {
+                        id,
+                        cursor: cursor.clone(),
+                        live: true,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// The first phase of a subscription, and what counts as sent.
+fn begin(
+    start: &Start,
+    order: Order,
+    top: u64,
+    position: impl Fn(&proto::Cursor) -> Option<u64>,
+) -> (Phase, u64) {
+    let (floor, left) = match start {
+        Start::All => (0, u32::MAX),
+        Start::Newest(count) => (0, *count),
+        // A position that was never given here is foreign, like another store's.
+        Start::After(cursor) => (
+            position(cursor).filter(|at| *at <= top).unwrap_or(0),
+            u32::MAX,
+        ),
+    };
+    let below = top.saturating_add(1);
+    match (order, start) {
+        (Order::NewestFirst, _) => (
+            Phase::Newest {
+                below,
+                floor,
+                left,
+                top,
+            },
+            floor,
+        ),
+        (Order::OldestFirst, Start::Newest(0)) => (Phase::Backlog, top),
+        (Order::OldestFirst, Start::Newest(_)) => (Phase::Seek { below, left }, top),
+        (Order::OldestFirst, _) => (Phase::Backlog, floor),
+    }
+}

@@ -1,0 +1,1 @@
+//! The node against hand-made events.

@@ -1,0 +1,509 @@
+//! The way up: what is wanted from the parent, what it has not acknowledged, and what it answered
+//! (docs/protocol.md, "Upward" and "Interest").
+//!
+//! Chunks that have to go up are read from the store like a subscription's backlog, so a restart or a
+//! reconnect begins again with exactly those whose acknowledgement is missing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proto::{
+    Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, Refused, Start, Tier, Timestamp, limits,
+};
+
+use super::{Effect, LinkId, Node, Note, Role, Work};
+use crate::store::{Progress, ResumePoint, Store, StoreId};
+
+/// How long a chunk waits that the parent could not take for now, in milliseconds.
+const RETRY_MS: u64 = 5_000;
+
+/// The parent, while there is a link to it.
+struct Parent {
+    link: LinkId,
+    relay: String,
+    /// Known when its HELLO has come.
+    hello: Option<(Tier, StoreId)>,
+    reach: Tier,
+    /// Chunks up to here have been looked at for sending up (not kept while live).
+    position: u64,
+    live: bool,
+    /// Whether the next look at the store is on the list of work.
+    queued: bool,
+    in_flight: BTreeSet<Name>,
+    retry_at: Option<Timestamp>,
+}
+
+impl Parent {
+    /// The tier that a chunk has to reach before it need not be sent up again.
+    fn goal(&self) -> Tier {
+        self.hello
+            .map_or(self.reach, |(tier, _)| tier.max(self.reach))
+    }
+}
+
+pub(super) struct Upstream {
+    parent: Option<Parent>,
+    /// Prefixes that downstreams want, and how many do.
+    wanted: BTreeMap<Prefix, u32>,
+    subscribed: BTreeMap<Prefix, u32>,
+    prefixes: BTreeMap<u32, Prefix>,
+    fetches: BTreeMap<u32, (LinkId, u32)>,
+    next_id: u32,
+    routes: BTreeMap<Name, Vec<LinkId>>,
+    /// Names in the order in which they were routed, so that the oldest goes when there are too many.
+    routed: VecDeque<Name>,
+    routes_limit: usize,
+}
+
+impl Upstream {
+    pub(super) fn new(routes_limit: usize) -> Self {
+        Self {
+            parent: None,
+            wanted: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            next_id: 0,
+            routes: BTreeMap::new(),
+            routed: VecDeque::new(),
+            routes_limit,
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<LinkId> {
+        self.parent.as_ref().map(|parent| parent.link)
+    }
+
+    /// The parent's tier, or the lowest while it is not known.
+    pub(super) fn tier(&self) -> Tier {
+        let hello = self.parent.as_ref().and_then(|parent| parent.hello);
+        hello.map_or(Tier::Device, |(tier, _)| tier)
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Timestamp> {
+        self.parent.as_ref().and_then(|parent| parent.retry_at)
+    }
+
+    pub(super) fn connected(&mut self, link: LinkId, relay: String) {
+        self.parent = Some(Parent {
+            link,
+            relay,
+            hello: None,
+            reach: Tier::Device,
+            position: 0,
+            live: false,
+            queued: false,
+            in_flight: BTreeSet::new(),
+            retry_at: None,
+        });
+    }
+
+    /// The parent's link, once it may be used.
+    fn ready(&self) -> Option<LinkId> {
+        self.parent
+            .as_ref()
+            .filter(|parent| parent.hello.is_some())
+            .map(|parent| parent.link)
+    }
+
+    pub(super) fn is_subscription(&self, id: u32) -> bool {
+        self.prefixes.contains_key(&id)
+    }
+
+    pub(super) fn is_fetch(&self, id: u32) -> bool {
+        self.fetches.contains_key(&id)
+    }
+
+    pub(super) fn begin_fetch(&mut self, asker: (LinkId, u32)) -> Option<(LinkId, u32)> {
+        let link = self.ready()?;
+        let id = self.fresh_id();
+        self.fetches.insert(id, asker);
+        Some((link, id))
+    }
+
+    pub(super) fn fetch(&self, id: u32) -> Option<(LinkId, u32)> {
+        self.fetches.get(&id).copied()
+    }
+
+    pub(super) fn end_fetch(&mut self, id: u32) -> Option<(LinkId, u32)> {
+        self.fetches.remove(&id)
+    }
+
+    /// Forgets for whom fetches were; their ids stay in use until the parent has answered.
+    pub(super) fn forget_fetches_of(&mut self, link: LinkId) {
+        if self.ready().is_none() {
+            self.fetches.retain(|_, asker| asker.0 != link);
+        }
+    }
+
+    fn fresh_id(&mut self) -> u32 {
+        loop {
+            self.next_id = self.next_id.wrapping_add(1);
+            if !self.is_subscription(self.next_id) && !self.is_fetch(self.next_id) {
+                return self.next_id;
+            }
+        }
+    }
+
+    /// Later acknowledgements of the name go to the link.
+    pub(super) fn remember_route(&mut self, name: Name, link: LinkId) {
+        let links = self.routes.entry(name).or_default();
+        if links.is_empty() {
+            self.routed.push_back(name);
+        }
+        if !links.contains(&link) {
+            links.push(link);
+        }
+        while self.routed.len() > self.routes_limit {
+            if let Some(oldest) = self.routed.pop_front() {
+                self.routes.remove(&oldest);
+            }
+        }
+    }
+
+    fn take_route(&mut self, name: Name) -> Vec<LinkId> {
+        let links = self.routes.remove(&name).unwrap_or_default();
+        // Most are answered in the order in which they were sent; others go when they are oldest.
+        while self
+            .routed
+            .front()
+            .is_some_and(|front| !self.routes.contains_key(front))
+        {
+            self.routed.pop_front();
+        }
+        links
+    }
+
+    fn covered(&self, prefix: Prefix) -> bool {
+        (0..=prefix.bits()).any(|bits| {
+            self.subscribed
+                .contains_key(&Prefix::of(prefix.first(), bits))
+        })
+    }
+}
+
+/// The prefixes of a map that another covers, itself included.
+fn under(map: &BTreeMap<Prefix, u32>, prefix: Prefix) -> Vec<Prefix> {
+    let range = prefix..=Prefix::of(prefix.last(), 128);
+    map.range(range)
+        .map(|(other, _)| *other)
+        .filter(|other| prefix.covers(*other))
+        .collect()
+}
+
+impl<S: Store> Node<S> {
+    /// The parent's HELLO has come: ask it for what is wanted, send it what it may not have.
+    pub(super) fn upstream_ready(&mut self, tier: Tier, store: StoreId) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        parent.hello = Some((tier, store));
+        parent.reach = tier;
+        let wanted: Vec<Prefix> = self.upstream.wanted.keys().copied().collect();
+        for prefix in wanted {
+            self.subscribe_above(prefix);
+        }
+        self.queue_upward();
+        self.tell_reach();
+    }
+
+    pub(super) fn upstream_lost(&mut self) {
+        self.upstream.parent = None;
+        self.upstream.subscribed.clear();
+        self.upstream.prefixes.clear();
+        for (link, id) in std::mem::take(&mut self.upstream.fetches).into_values() {
+            self.end_fetch(link, id);
+        }
+        self.tell_reach();
+    }
+
+    /// One more downstream wants a prefix.
+    pub(super) fn want(&mut self, prefix: Prefix) {
+        *self.upstream.wanted.entry(prefix).or_default() += 1;
+        self.subscribe_above(prefix);
+    }
+
+    /// One downstream fewer wants a prefix.
+    pub(super) fn unwant(&mut self, prefix: Prefix) {
+        let Some(count) = self.upstream.wanted.get_mut(&prefix) else {
+            return;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.upstream.wanted.remove(&prefix);
+        if self.upstream.subscribed.contains_key(&prefix) {
+            self.unsubscribe_above(prefix);
+            for narrower in under(&self.upstream.wanted, prefix) {
+                self.subscribe_above(narrower);
+            }
+        }
+    }
+
+    /// Subscribes at the parent unless a subscription there yields it already; those that the new one
+    /// covers end.
+    fn subscribe_above(&mut self, prefix: Prefix) {
+        let Some(link) = self.upstream.ready() else {
+            return;
+        };
+        if self.upstream.covered(prefix) {
+            return;
+        }
+        for narrower in under(&self.upstream.subscribed, prefix) {
+            self.unsubscribe_above(narrower);
+        }
+        let hello = self
+            .upstream
+            .parent
+            .as_ref()
+            .and_then(|parent| parent.hello);
+        let Some((_, store)) = hello else { return };
+        let start = match self.store.resume_point(store, prefix) {
+            Ok(Some(cursor)) => Start::After(cursor),
+            _ => Start::All,
+        };
+        let id = self.upstream.fresh_id();
+        self.upstream.subscribed.insert(prefix, id);
+        self.upstream.prefixes.insert(id, prefix);
+        self.send(
+            link,
+            &Frame::Subscribe {
+                id,
+                prefix,
+                start,
+                order: Order::OldestFirst,
+            },
+        );
+    }
+
+    fn unsubscribe_above(&mut self, prefix: Prefix) {
+        let Some(id) = self.upstream.subscribed.remove(&prefix) else {
+            return;
+        };
+        self.upstream.prefixes.remove(&id);
+        if let Some(link) = self.upstream.ready() {
+            self.send(link, &Frame::Unsubscribe { id });
+        }
+    }
+
+    /// CAUGHT-UP: written with the chunks that came before it, or later.
+    pub(super) fn receive_mark(&mut self, id: u32, cursor: Cursor) {
+        if self.upstream.is_fetch(id) {
+            return self.feed.push_fetch_done(id);
+        }
+        let hello = self
+            .upstream
+            .parent
+            .as_ref()
+            .and_then(|parent| parent.hello);
+        let prefix = self.upstream.prefixes.get(&id);
+        if let (Some((_, upstream)), Some(prefix)) = (hello, prefix) {
+            self.feed.push_resume(ResumePoint {
+                upstream,
+                prefix: *prefix,
+                cursor,
+            });
+        }
+    }
+
+    /// REACH: the parent sees farther, or less far, than before.
+    pub(super) fn receive_reach(&mut self, tier: Tier) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        let farther = tier > parent.goal();
+        parent.reach = tier;
+        if farther {
+            // What came only as far as the old goal has nobody who would tell us of the new one.
+            parent.position = 0;
+            parent.live = false;
+            self.queue_upward();
+        }
+        self.tell_reach();
+    }
+
+    pub(super) fn reach_frame(&self) -> Frame {
+        let parent = self
+            .upstream
+            .parent
+            .as_ref()
+            .filter(|parent| parent.hello.is_some());
+        match parent {
+            Some(parent) => Frame::Reach {
+                tier: parent.goal(),
+                relay: parent.relay.clone(),
+            },
+            None => Frame::Reach {
+                tier: self.config.tier,
+                relay: String::new(),
+            },
+        }
+    }
+
+    fn tell_reach(&mut self) {
+        let frame = self.reach_frame();
+        if let Frame::Reach { tier, relay } = &frame {
+            self.effects
+                .push_back(Effect::Note(Note::Reach(*tier, relay.clone())));
+        }
+        let below = self
+            .links
+            .iter()
+            .filter(|(_, state)| state.role == Role::Downstream && state.hello.is_some());
+        let below: Vec<LinkId> = below.map(|(link, _)| *link).collect();
+        let bytes = frame.to_bytes();
+        for link in below {
+            self.send_bytes(link, bytes.clone());
+        }
+    }
+
+    fn queue_upward(&mut self) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        if parent.hello.is_some() && !parent.live && !parent.queued {
+            parent.queued = true;
+            self.work.push_back(Work::Upward);
+        }
+    }
+
+    /// Sends up the next chunks from the store that the parent has not acknowledged.
+    pub(super) fn send_upward(&mut self) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        parent.queued = false;
+        let Some(state) = self.links.get_mut(&parent.link) else {
+            return;
+        };
+        if parent.hello.is_none() || parent.live {
+            return;
+        }
+        if state.outstanding >= self.config.limits.window_bytes {
+            parent.queued = true;
+            state.blocked.push(Work::Upward);
+            return;
+        }
+        let room = self
+            .config
+            .limits
+            .in_flight
+            .saturating_sub(parent.in_flight.len());
+        let limit = limits::CHUNKS_PER_FRAME.min(room);
+        if limit == 0 {
+            return; // Acknowledgements make room, and queue it again.
+        }
+        let due = match self.store.upward(parent.goal(), parent.position, limit) {
+            Ok(due) => due,
+            Err(error) => return self.effects.push_back(Effect::Note(Note::Store(error))),
+        };
+        match due.last() {
+            Some(last) => parent.position = last.sequence,
+            None => parent.live = true,
+        }
+        let alive = due.into_iter().map(|stored| stored.chunk);
+        let chunks: Vec<Chunk> = alive
+            .filter(|chunk| chunk.expiry() > self.now && parent.in_flight.insert(chunk.name()))
+            .collect();
+        self.publish_above(chunks);
+        self.queue_upward();
+    }
+
+    /// New chunks of this commit: sent up at once if everything before them has been.
+    pub(super) fn send_fresh_upward(&mut self, fresh: Vec<(u64, Chunk)>) {
+        let Some(parent) = self.upstream.parent.as_mut().filter(|parent| parent.live) else {
+            return;
+        };
+        let Some((first, _)) = fresh.first() else {
+            return;
+        };
+        let Some(state) = self.links.get(&parent.link) else {
+            return;
+        };
+        let room = state.outstanding < self.config.limits.window_bytes
+            && parent.in_flight.len() + fresh.len() <= self.config.limits.in_flight;
+        if !room {
+            parent.live = false;
+            parent.position = first - 1;
+            return self.queue_upward();
+        }
+        let chunks: Vec<Chunk> = fresh.into_iter().map(|(_, chunk)| chunk).collect();
+        parent.in_flight.extend(chunks.iter().map(Chunk::name));
+        self.publish_above(chunks);
+    }
+
+    fn publish_above(&mut self, chunks: Vec<Chunk>) {
+        let Some(link) = self.upstream.link() else {
+            return;
+        };
+        for part in chunks.chunks(limits::CHUNKS_PER_FRAME) {
+            for chunk in part {
+                self.send_grants(link, chunk.grant());
+            }
+            self.send(link, &Frame::Publish(part.to_vec()));
+        }
+    }
+
+    /// ACK from the parent: remembered with the next commit, then passed on.
+    pub(super) fn receive_acks(&mut self, acks: Vec<(Name, Outcome)>) {
+        for (name, outcome) in acks {
+            if let Some(parent) = self.upstream.parent.as_mut() {
+                parent.in_flight.remove(&name);
+            }
+            match outcome {
+                Outcome::Stored(tier) => self.feed.push_progress(name, Progress::Reached(tier)),
+                Outcome::Refused(reason) => self.refused_above(name, reason),
+            }
+        }
+        self.queue_upward();
+    }
+
+    fn refused_above(&mut self, name: Name, reason: Refused) {
+        self.effects
+            .push_back(Effect::Note(Note::RefusedAbove { name, reason }));
+        if !reason.is_temporary() {
+            self.feed.push_progress(name, Progress::Stopped);
+            for link in self.upstream.take_route(name) {
+                self.acknowledge(link, name, Outcome::Refused(reason));
+            }
+            return;
+        }
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        if reason == Refused::NoGrant
+            && let Some(state) = self.links.get_mut(&parent.link)
+        {
+            // Show it all grants again.
+            state.granted.clear();
+        }
+        parent
+            .retry_at
+            .get_or_insert(self.now.plus_millis(RETRY_MS));
+    }
+
+    pub(super) fn retry_upward(&mut self) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        parent.retry_at = None;
+        parent.position = 0;
+        parent.live = false;
+        self.queue_upward();
+    }
+
+    /// Tells those who published a name that it has come farther.
+    pub(super) fn pass_on_reached(&mut self, name: Name, tier: Tier) {
+        if !self.upstream.routes.contains_key(&name) || tier <= self.config.tier {
+            return;
+        }
+        let links = if tier == Tier::Origin {
+            self.upstream.take_route(name)
+        } else {
+            self.upstream.routes.get(&name).cloned().unwrap_or_default()
+        };
+        for link in links {
+            self.acknowledge(link, name, Outcome::Stored(tier));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a node asks of its disk: chunks in arrival order, how far each has come, and where to resume
+//! (docs/protocol.md, "Stores"). It knows nothing of links, grants or subscriptions.
+//!
+//! Every chunk gets a sequence number that is never used again, also after its chunk has expired.
+//! A cursor is such a number together with the store's id: it means nothing to another store.
+
+use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
+use thiserror::Error;
+
+#[doc(hidden)]
+pub mod conformance;
+mod memory;
+
+pub use memory::MemoryStore;
+
+/// The random number of a store, made once when it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+impl StoreId {
+    /// The cursor of a position in this store.
+    pub fn cursor(self, sequence: u64) -> Cursor {
+        let bytes = [self.0.as_slice(), &sequence.to_be_bytes()].concat();
+        Cursor::new(bytes).expect("24 bytes are within a cursor's limit")
+    }
+
+    /// The position that a cursor of this store means; `None` for another store's cursor.
+    pub fn position(self, cursor: &Cursor) -> Option<u64> {
+        let (id, sequence) = cursor.as_bytes().split_at_checked(16)?;
+        let sequence: [u8; 8] = sequence.try_into().ok()?;
+        (id == self.0).then(|| u64::from_be_bytes(sequence))
+    }
+}
+
+/// A chunk to be stored.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    /// The chunk; its signature and grant have been checked.
+    pub chunk: Chunk,
+    /// The farthest tier on whose disk it is known to be, this store's own included.
+    pub reached: Tier,
+    /// Whether it came from below and has to go up.
+    pub upward: bool,
+}
+
+/// What became of one insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is new, under this sequence number.
+    New(u64),
+    /// The same bytes were here; the farthest tier now known, and its sequence number.
+    Same(Tier, u64),
+    /// Other bytes are here under its name; they stay.
+    Conflict,
+}
+
+/// How far a chunk has come, as the parent said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is on the disk of that tier; at the origin there is no farther to go.
+    Reached(Tier),
+    /// The parent will never take it: it is not sent up again.
+    Stopped,
+}
+
+/// Where a subscription at an upstream store continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumePoint {
+    /// The upstream store.
+    pub upstream: StoreId,
+    /// What was subscribed there.
+    pub prefix: Prefix,
+    /// Everything before it is in this store.
+    pub cursor: Cursor,
+}
+
+/// What one commit writes, all or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Chunks to store where their name is free, in order.
+    pub inserts: Vec<Insert>,
+    /// Progress of chunks that are here.
+    pub progress: Vec<(Name, Progress)>,
+    /// Resume points; the last one of an upstream store and prefix stays.
+    pub resume: Vec<ResumePoint>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.inserts.is_empty() && self.progress.is_empty() && self.resume.is_empty()
+    }
+}
+
+/// A chunk that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Its bytes.
+    pub chunk: Chunk,
+    /// The farthest tier known.
+    pub reached: Tier,
+}
+
+/// The direction of a scan through the arrival order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending, from the first sequence number above.
+    Above(u64),
+    /// Descending, from the first sequence number below.
+    Below(u64),
+}
+
+/// A look at part of the arrival order. The work of one scan is bounded, whatever the store holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan {
+    /// Names to yield.
+    pub prefix: Prefix,
+    /// Where to begin, and which way.
+    pub direction: Direction,
+    /// Chunks to yield, at most.
+    pub limit: usize,
+    /// Chunks that have expired by now are passed over.
+    pub now: Timestamp,
+}
+
+/// What a scan found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The chunks, in the direction of the scan.
+    pub chunks: Vec<(u64, Chunk)>,
+    /// Where the next scan continues: everything on this side of it has been looked at.
+    pub position: u64,
+    /// Whether nothing lies beyond.
+    pub end: bool,
+}
+
+/// Why a store could not do it. The text is for people: one line.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// No room: what is stored stays readable.
+    #[error("{0}")]
+    Full(String),
+    /// Another program holds it.
+    #[error("{0}")]
+    Busy(String),
+    /// Its files are damaged or cannot be read.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// A node's disk. One writer: the node. Every call is bounded in time and size.
+pub trait Store {
+    /// This store's id.
+    fn id(&self) -> StoreId;
+
+    /// Writes a batch; `Ok` means that it is durable. One [`Put`] for each insert, in order. Names
+    /// that occur twice in a batch count as if the first were already here. A `Same` raises what is
+    /// known of the tier. On an error nothing of the batch is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was written.
+    fn put_if_absent(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError>;
+
+    /// The chunk of this name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn get(&mut self, name: Name) -> Result<Option<Stored>, StoreError>;
+
+    /// The next chunks under a prefix in arrival order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn scan(&mut self, scan: &Scan) -> Result<Page, StoreError>;
+
+    /// Chunks under a prefix in the order of their names, behind `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn range(
+        &mut self,
+        prefix: Prefix,
+        after: Option<Name>,
+        limit: usize,
+    ) -> Result<Vec<Chunk>, StoreError>;
+
+    /// Chunks above a sequence number that have to go up and have not come as far as `goal`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn upward(&mut self, goal: Tier, above: u64, limit: usize) -> Result<Vec<Stored>, StoreError>;
+
+    /// Where a subscription at an upstream store continues.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn resume_point(
+        &mut self,
+        upstream: StoreId,
+        prefix: Prefix,
+    ) -> Result<Option<Cursor>, StoreError>;
+
+    /// The highest sequence number ever given, 0 at first.
+    fn last_sequence(&self) -> u64;
+
+    /// Removes at most `limit` chunks that expired before `now`, and says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was removed.
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+}

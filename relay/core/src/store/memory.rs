@@ -1,0 +1,302 @@
+//! A store in memory, for simulations. With `crash` it loses what was written since the last sync,
+//! which shows whether anybody was promised too much.
+
+use std::collections::BTreeMap;
+
+use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
+
+use super::{
+    Batch, Direction, Insert, Page, Progress, Put, Scan, Store, StoreError, StoreId, Stored,
+};
+
+/// Sequence numbers that one scan looks at, at most.
+const ROWS_PER_SCAN: u64 = 2048;
+
+#[derive(Debug, Clone)]
+struct Row {
+    chunk: Chunk,
+    reached: Tier,
+    upward: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Tables {
+    rows: BTreeMap<u64, Row>,
+    names: BTreeMap<Name, u64>,
+    resume: BTreeMap<(StoreId, Prefix), Cursor>,
+    last: u64,
+}
+
+/// A store in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    id: StoreId,
+    tables: Tables,
+    synced: Option<Tables>,
+    capacity: usize,
+}
+
+impl MemoryStore {
+    /// An empty store with this id, which syncs on every commit.
+    pub fn new(id: StoreId) -> Self {
+        Self {
+            id,
+            tables: Tables::default(),
+            synced: None,
+            capacity: usize::MAX,
+        }
+    }
+
+    /// From now on commits are not synced: [`MemoryStore::crash`] undoes them. A store that does
+    /// this breaks its promise; simulations use it to see that somebody notices.
+    pub fn stop_syncing(&mut self) {
+        self.synced = Some(self.tables.clone());
+    }
+
+    /// A power cut: what was written and not synced is gone.
+    pub fn crash(&mut self) {
+        if let Some(synced) = &self.synced {
+            self.tables = synced.clone();
+        }
+    }
+
+    /// Room for so many chunks.
+    pub fn limit(&mut self, chunks: usize) {
+        self.capacity = chunks;
+    }
+
+    /// The number of chunks.
+    pub fn len(&self) -> usize {
+        self.tables.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tables.rows.is_empty()
+    }
+}
+
+impl Tables {
+    fn put(&mut self, insert: &Insert) -> Put {
+        let name = insert.chunk.name();
+        let Some(sequence) = self.names.get(&name).copied() else {
+            self.last += 1;
+            let Insert {
+                chunk,
+                reached,
+                upward,
+            } = insert.clone();
+            self.rows.insert(
+                self.last,
+                Row {
+                    chunk,
+                    reached,
+                    upward,
+                },
+            );
+            self.names.insert(name, self.last);
+            return Put::New(self.last);
+        };
+        if self
+            .rows
+            .get(&sequence)
+            .is_none_or(|row| row.chunk != insert.chunk)
+        {
+            return Put::Conflict;
+        }
+        self.advance(name, Progress::Reached(insert.reached));
+        let reached = self
+            .rows
+            .get(&sequence)
+            .map_or(insert.reached, |row| row.reached);
+        Put::Same(reached, sequence)
+    }
+
+    fn advance(&mut self, name: Name, progress: Progress) {
+        let row = self
+            .names
+            .get(&name)
+            .and_then(|sequence| self.rows.get_mut(sequence));
+        let Some(row) = row else { return };
+        match progress {
+            Progress::Reached(tier) => {
+                row.reached = row.reached.max(tier);
+                row.upward &= row.reached < Tier::Origin;
+            }
+            Progress::Stopped => row.upward = false,
+        }
+    }
+
+    fn stored(&self, sequence: u64) -> Option<Stored> {
+        let row = self.rows.get(&sequence)?;
+        Some(Stored {
+            sequence,
+            chunk: row.chunk.clone(),
+            reached: row.reached,
+        })
+    }
+}
+
+impl Store for MemoryStore {
+    fn id(&self) -> StoreId {
+        self.id
+    }
+
+    fn put_if_absent(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
+        let mut names: Vec<Name> = batch
+            .inserts
+            .iter()
+            .map(|insert| insert.chunk.name())
+            .collect();
+        names.retain(|name| !self.tables.names.contains_key(name));
+        names.sort_unstable();
+        names.dedup();
+        if self.tables.rows.len() + names.len() > self.capacity {
+            return Err(StoreError::Full("the store in memory is full".into()));
+        }
+        let puts = batch
+            .inserts
+            .iter()
+            .map(|insert| self.tables.put(insert))
+            .collect();
+        for (name, progress) in &batch.progress {
+            self.tables.advance(*name, *progress);
+        }
+        for point in &batch.resume {
+            self.tables
+                .resume
+                .insert((point.upstream, point.prefix), point.cursor.clone());
+        }
+        Ok(puts)
+    }
+
+    fn get(&mut self, name: Name) -> Result<Option<Stored>, StoreError> {
+        let sequence = self.tables.names.get(&name);
+        Ok(sequence.and_then(|sequence| self.tables.stored(*sequence)))
+    }
+
+    fn scan(&mut self, scan: &Scan) -> Result<Page, StoreError> {
+        let rows = &self.tables.rows;
+        let fits =
+            |row: &Row| scan.prefix.contains(row.chunk.name()) && row.chunk.expiry() > scan.now;
+        let (mut page, window): (Page, Vec<_>) = match scan.direction {
+            Direction::Above(from) => {
+                let to = from.saturating_add(ROWS_PER_SCAN);
+                let position = to.min(self.tables.last.max(from));
+                let page = Page {
+                    position,
+                    end: to >= self.tables.last,
+                    ..Page::default()
+                };
+                let first = from.saturating_add(1);
+                let window = if first > to {
+                    Vec::new()
+                } else {
+                    rows.range(first..=to).collect()
+                };
+                (page, window)
+            }
+            Direction::Below(from) => {
+                let from = from.min(self.tables.last + 1);
+                let to = from.saturating_sub(ROWS_PER_SCAN);
+                let page = Page {
+                    position: to,
+                    end: to == 0,
+                    ..Page::default()
+                };
+                (page, rows.range(to..from).rev().collect())
+            }
+        };
+        for (sequence, row) in window.into_iter().filter(|(_, row)| fits(row)) {
+            page.chunks.push((*sequence, row.chunk.clone()));
+            if page.chunks.len() == scan.limit {
+                (page.position, page.end) = (*sequence, false);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    fn range(
+        &mut self,
+        prefix: Prefix,
+        after: Option<Name>,
+        limit: usize,
+    ) -> Result<Vec<Chunk>, StoreError> {
+        let names = self.tables.names.range(prefix.first()..=prefix.last());
+        let behind = names.filter(|(name, _)| after.is_none_or(|after| **name > after));
+        let found = behind.filter_map(|(_, sequence)| self.tables.stored(*sequence));
+        Ok(found.take(limit).map(|stored| stored.chunk).collect())
+    }
+
+    fn upward(&mut self, goal: Tier, above: u64, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let rows = self.tables.rows.range(above.saturating_add(1)..);
+        let due = rows
+            .filter(|(_, row)| row.upward && row.reached < goal)
+            .take(limit);
+        Ok(due
+            .filter_map(|(sequence, _)| self.tables.stored(*sequence))
+            .collect())
+    }
+
+    fn resume_point(
+        &mut self,
+        upstream: StoreId,
+        prefix: Prefix,
+    ) -> Result<Option<Cursor>, StoreError> {
+        Ok(self.tables.resume.get(&(upstream, prefix)).cloned())
+    }
+
+    fn last_sequence(&self) -> u64 {
+        self.tables.last
+    }
+
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let expired = self
+            .tables
+            .rows
+            .iter()
+            .filter(|(_, row)| row.chunk.expiry() <= now);
+        let expired: Vec<(u64, Name)> = expired
+            .map(|(sequence, row)| (*sequence, row.chunk.name()))
+            .take(limit)
+            .collect();
+        for (sequence, name) in &expired {
+            self.tables.rows.remove(sequence);
+            self.tables.names.remove(name);
+        }
+        Ok(expired.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_conforms() {
+        super::super::conformance::check(|| MemoryStore::new(StoreId([1; 16])));
+    }
+
+    #[test]
+    fn a_crash_loses_what_was_not_synced_and_nothing_else() {
+        let mut store = MemoryStore::new(StoreId([1; 16]));
+        let chunks = super::super::conformance::chunks(3);
+        let insert = |chunk: &Chunk| Batch {
+            inserts: vec![Insert {
+                chunk: chunk.clone(),
+                reached: Tier::Local,
+                upward: true,
+            }],
+            ..Batch::default()
+        };
+        store.put_if_absent(&insert(&chunks[0])).unwrap();
+        store.crash();
+        assert_eq!(store.len(), 1);
+        store.stop_syncing();
+        store.put_if_absent(&insert(&chunks[1])).unwrap();
+        assert_eq!(store.len(), 2);
+        store.crash();
+        assert_eq!(store.len(), 1);
+    }
+}

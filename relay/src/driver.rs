@@ -1,0 +1,221 @@
+//! The only loop: turns inputs into events for the node, and its effects into bytes for the links.
+//!
+//! The node is synchronous and has a thread of its own, where the store may wait for the disk. Links
+//! run elsewhere and reach it through one bounded channel: a full one slows the links' reading, and
+//! with it the peers. What goes out is bounded by the node, in bytes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use proto::Timestamp;
+use relay_core::store::Store;
+use relay_core::{Effect, Event, LinkId, Node, Note, Role};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+/// Inputs that may wait: each holds at most one frame of 64 KiB.
+const INPUTS: usize = 256;
+/// Writes that may wait on a link; the node limits their bytes.
+const WRITES: usize = 4096;
+/// Inputs taken before what they caused is committed and sent.
+const INPUTS_PER_TURN: usize = 256;
+
+enum Input {
+    Attach {
+        link: LinkId,
+        role: Role,
+        outbox: mpsc::Sender<Bytes>,
+    },
+    Event(Event),
+    Stop,
+}
+
+/// The farthest tier that can be reached now, and the address of the relay above.
+pub type Reach = (proto::Tier, String);
+
+/// The way to a node that a driver runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    next_link: Arc<AtomicU64>,
+    reach: watch::Receiver<Reach>,
+}
+
+/// The node's thread has ended.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+impl Handle {
+    /// Adds a link, and gives what is to be written to it, until the node closes it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn attach(&self, role: Role) -> Result<(LinkId, mpsc::Receiver<Bytes>), Stopped> {
+        let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
+        let (outbox, writes) = mpsc::channel(WRITES);
+        let attach = Input::Attach { link, role, outbox };
+        self.inputs.send(attach).await.map_err(|_| Stopped)?;
+        Ok((link, writes))
+    }
+
+    /// Hands the node an event, when it has room for one.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn send(&self, event: Event) -> Result<(), Stopped> {
+        self.inputs
+            .send(Input::Event(event))
+            .await
+            .map_err(|_| Stopped)
+    }
+
+    /// Has the node commit what it has, and end.
+    pub async fn stop(&self) {
+        let _ = self.inputs.send(Input::Stop).await;
+    }
+
+    /// What can be reached, and each change of it.
+    pub fn reach(&self) -> watch::Receiver<Reach> {
+        self.reach.clone()
+    }
+}
+
+/// The present time by this machine's clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Starts the thread of a node.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn start<S: Store + Send + 'static>(
+    node: Node<S>,
+    reach: Reach,
+) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (inputs, queue) = mpsc::channel(INPUTS);
+    let (tell, told) = watch::channel(reach);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let driver = Driver {
+        node,
+        links: BTreeMap::new(),
+        reach: tell,
+    };
+    let thread = std::thread::Builder::new()
+        .name("node".into())
+        .spawn(move || runtime.block_on(driver.run(queue)))?;
+    Ok((
+        Handle {
+            inputs,
+            next_link: Arc::default(),
+            reach: told,
+        },
+        thread,
+    ))
+}
+
+struct Driver<S> {
+    node: Node<S>,
+    links: BTreeMap<LinkId, mpsc::Sender<Bytes>>,
+    reach: watch::Sender<Reach>,
+}
+
+impl<S: Store> Driver<S> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Input>) {
+        loop {
+            let wait = self
+                .node
+                .next_timeout()
+                .map_or(u64::MAX, |at| at.since(now()));
+            let first = if wait == 0 {
+                queue.try_recv().ok()
+            } else {
+                match timeout(Duration::from_millis(wait), queue.recv()).await {
+                    Ok(None) => return,
+                    Ok(input) => input,
+                    Err(_) => None,
+                }
+            };
+            let rest = std::iter::from_fn(|| queue.try_recv().ok());
+            let inputs: Vec<Input> = first
+                .into_iter()
+                .chain(rest.take(INPUTS_PER_TURN))
+                .collect();
+            let mut stop = queue.is_closed() && inputs.is_empty();
+            for input in inputs {
+                stop |= self.take(input);
+            }
+            self.node.handle_timeout(now());
+            self.perform();
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether to stop.
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Attach { link, role, outbox } => {
+                self.links.insert(link, outbox);
+                self.node.handle(Event::Connected { link, role }, now());
+            }
+            Input::Event(event) => {
+                if let Event::Disconnected { link } = event {
+                    self.links.remove(&link);
+                }
+                self.node.handle(event, now());
+            }
+            Input::Stop => return true,
+        }
+        false
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.node.next_effect() {
+            match effect {
+                Effect::Send { link, bytes } => {
+                    let Some(outbox) = self.links.get(&link) else {
+                        continue;
+                    };
+                    if outbox.try_send(bytes).is_err() {
+                        // Gone, or so slow that thousands of small frames wait: it may come again.
+                        self.links.remove(&link);
+                        self.node.handle(Event::Disconnected { link }, now());
+                    }
+                }
+                Effect::Close { link, reason } => {
+                    tracing::debug!(link = link.0, ?reason, "link closed");
+                    self.links.remove(&link);
+                }
+                Effect::Note(note) => self.note(note),
+            }
+        }
+    }
+
+    fn note(&self, note: Note) {
+        match note {
+            Note::Refused { name, reason } => tracing::warn!(%name, "refused a chunk: {reason}"),
+            Note::RefusedAbove { name, reason } => {
+                tracing::warn!(%name, "the parent refused a chunk: {reason}");
+            }
+            Note::Store(error) => tracing::error!("{error}"),
+            Note::StoreRecovered => tracing::info!("the store works again"),
+            Note::Reach(tier, relay) => {
+                tracing::info!(tier = tier.word(), relay, "reach changed");
+                self.reach.send_replace((tier, relay));
+            }
+        }
+    }
+}

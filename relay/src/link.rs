@@ -1,0 +1,137 @@
+//! A link: frames over a transport, between a peer and the node. It decides nothing: what is read
+//! becomes an event, what the node wants sent is written, in order.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::{Frame, FrameDecoder, Misbehaved};
+use relay_core::{Event, LinkId, Role};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::driver::{Handle, Stopped};
+
+pub mod pipe;
+pub mod quic;
+
+/// Frames written at once, at most.
+const FRAMES_PER_WRITE: usize = 64;
+/// How long what is left to be written may take when a link ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The half that bytes come from.
+pub trait Source: Send {
+    /// The next bytes, into the decoder; `false` at the end.
+    fn read(&mut self, into: &mut FrameDecoder) -> impl Future<Output = io::Result<bool>> + Send;
+}
+
+/// The half that bytes go to.
+pub trait Sink: Send {
+    /// Writes all of these, in order, and may empty them.
+    fn write(&mut self, frames: &mut [Bytes]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Waits until the peer has what was written, as far as the transport can tell, and ends.
+    fn finish(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Runs a link until either side ends it. Returns whether the peer ever said a word.
+///
+/// # Errors
+/// [`Stopped`] when there is no node any more.
+pub async fn run(
+    handle: &Handle,
+    role: Role,
+    mut source: impl Source,
+    mut sink: impl Sink,
+) -> Result<bool, Stopped> {
+    let (link, writes) = handle.attach(role).await?;
+    let mut heard = false;
+    {
+        let write = write_frames(handle, link, &mut sink, writes);
+        tokio::pin!(write);
+        tokio::select! {
+            () = read_frames(handle, link, &mut source, &mut heard) => {
+                handle.send(Event::Disconnected { link }).await?;
+                let _ = timeout(LAST_WORDS, write).await;
+            }
+            () = &mut write => {}
+        }
+    }
+    let _ = timeout(LAST_WORDS, sink.finish()).await;
+    handle.send(Event::Disconnected { link }).await?;
+    Ok(heard)
+}
+
+async fn read_frames(handle: &Handle, link: LinkId, source: &mut impl Source, heard: &mut bool) {
+    let mut decoder = FrameDecoder::default();
+    while let Ok(true) = source.read(&mut decoder).await {
+        *heard = true;
+        loop {
+            let event = match decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => Event::Received { link, frame },
+                Err(misbehaved) => return malformed(handle, link, misbehaved).await,
+            };
+            if handle.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Leaves it to the node to close the link: it may have a last word.
+async fn malformed(handle: &Handle, link: LinkId, misbehaved: Misbehaved) {
+    let _ = handle.send(Event::Malformed { link, misbehaved }).await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
+/// Writes until the node closes the link or the peer is gone.
+async fn write_frames(
+    handle: &Handle,
+    link: LinkId,
+    sink: &mut impl Sink,
+    mut writes: mpsc::Receiver<Bytes>,
+) {
+    let mut frames = Vec::with_capacity(FRAMES_PER_WRITE);
+    while writes.recv_many(&mut frames, FRAMES_PER_WRITE).await > 0 {
+        let bytes = frames.iter().map(Bytes::len).sum();
+        if sink.write(&mut frames).await.is_err() {
+            return;
+        }
+        frames.clear();
+        if handle.send(Event::Drained { link, bytes }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Frames one by one, for those who are no node: a client.
+pub(crate) struct Frames<R> {
+    source: R,
+    decoder: FrameDecoder,
+}
+
+impl<R: Source> Frames<R> {
+    pub(crate) fn new(source: R) -> Self {
+        Self {
+            source,
+            decoder: FrameDecoder::default(),
+        }
+    }
+
+    /// The next frame; `None` at the end of the link or when the peer misbehaves.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => return Some(frame),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+            if !self.source.read(&mut self.decoder).await.unwrap_or(false) {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A running relay: its keys, its store, its node, its listener and its way to the parent.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+
+use proto::{PublicKey, Signer, Tier};
+use relay_core::store::StoreError;
+use relay_core::{Limits, Node};
+use thiserror::Error;
+use tokio::task::JoinHandle;
+
+use crate::address::RelayAddress;
+use crate::config::Config;
+use crate::driver::{self, Handle, now};
+use crate::link::quic;
+use crate::store::sqlite::SqliteStore;
+use crate::tls::{self, KeyError};
+
+/// The relay's own key, in its directory.
+pub const RELAY_KEY: &str = "relay.key";
+/// The origin's key, in the directory of a relay that is one.
+pub const ORIGIN_KEY: &str = "origin.key";
+/// The store, in its directory.
+pub const STORE: &str = "store.db";
+
+/// Why a relay does not start. One line: what, where, what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The directory cannot be used.
+    #[error("cannot use the directory {path}: {source}; choose another with --directory")]
+    Directory {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address} (UDP): {source}; stop what uses it, or choose another with --listen"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A relay that runs until [`Relay::stop`].
+pub struct Relay {
+    address: RelayAddress,
+    origins: Vec<PublicKey>,
+    tier: Tier,
+    handle: Handle,
+    endpoint: quinn::Endpoint,
+    node: thread::JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Starts a relay. Keys, directory and store are made when they are not there.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        make_directory(&config.directory)?;
+        let own = tls::load_or_make(&config.directory.join(RELAY_KEY))?;
+        let mut origins = config.origins.clone();
+        if origins.is_empty() {
+            let origin = tls::load_or_make(&config.directory.join(ORIGIN_KEY))?;
+            origins.push(origin.public_key());
+        }
+        let store = SqliteStore::open(&config.directory.join(STORE))?;
+        let listen = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let endpoint = quic::listen(config.listen, &own).map_err(listen)?;
+        let place = endpoint.local_addr().map_err(listen)?.to_string();
+        let limits = Limits::default();
+        let links = limits.links;
+        let node = relay_core::Config {
+            tier: config.tier,
+            origins: origins.clone(),
+            limits,
+        };
+        let node = Node::new(node, store, now())?;
+        let (handle, node) =
+            driver::start(node, (config.tier, String::new())).map_err(StartError::Thread)?;
+        let mut tasks = vec![tokio::spawn(quic::accept(
+            endpoint.clone(),
+            handle.clone(),
+            links,
+        ))];
+        if !config.parents.is_empty() {
+            tasks.push(tokio::spawn(up(
+                handle.clone(),
+                config.parents.clone(),
+                own.clone(),
+            )));
+        }
+        let address = RelayAddress {
+            place,
+            key: own.public_key(),
+        };
+        Ok(Self {
+            address,
+            origins,
+            tier: config.tier,
+            handle,
+            endpoint,
+            node,
+            tasks,
+        })
+    }
+
+    /// Where others reach it, and its key.
+    pub fn address(&self) -> &RelayAddress {
+        &self.address
+    }
+
+    /// The origins that it serves.
+    pub fn origins(&self) -> &[PublicKey] {
+        &self.origins
+    }
+
+    /// Its place in the tree.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The way to its node.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Commits what has been received, closes every link, and frees the address and the store.
+    pub async fn stop(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.handle.stop().await;
+        let node = self.node;
+        let _ = tokio::task::spawn_blocking(move || node.join()).await;
+        self.endpoint.close(quinn::VarInt::from_u32(0), b"stopped");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {
+    // It ends only with the node.
+    let _ = quic::keep_parent(&handle, &parents, &own).await;
+}
+
+/// Makes a directory that only its owner can read.
+///
+/// # Errors
+/// [`StartError::Directory`].
+pub fn make_directory(path: &Path) -> Result<(), StartError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(path)
+        .and_then(|()| fs::read_dir(path).map(drop))
+        .map_err(|source| StartError::Directory {
+            path: path.display().to_string(),
+            source,
+        })
+}
