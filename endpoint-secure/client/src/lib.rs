@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod endpoint;
+pub mod naming;
 mod profile;
 mod starter;
 pub mod terminal;

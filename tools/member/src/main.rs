@@ -1,2 +1,22 @@
-//! Placeholder.
-fn main() {}
+//! `treeline-member`: makes organisations, teams, channels and invites, and adds devices.
+//!
+//! A front end like the others: it drives treeline-secure through the door, so an admin's keys are
+//! where all keys are. It holds none, and knows no network.
+
+mod jobs;
+mod options;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match jobs::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report("treeline-member"),
+    }
+}

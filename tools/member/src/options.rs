@@ -1,0 +1,152 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use endpoint_secure_api::Suite;
+use endpoint_secure_client::terminal::ProfileOptions;
+
+const EXAMPLES: &str = "Examples:
+  treeline-member org create \"Harbour Hospital\" --registration-file reg.txt --relay 10.0.0.5:4433#ab12… --user Alice --device laptop
+  treeline-member team create \"Ward 3\"
+  treeline-member invite create \"Ward 3\"
+  treeline-member device add \"Ward 3\" \"0f3a 91c2 …\" --wait 120
+  treeline-member device list \"Ward 3\" --json
+
+Exit codes: 0 ok, 2 usage or general error, 10 not found, 11 locked, 12 wrong passphrase,
+13 unreachable, 14 verification failed, 15 an invite or registration cannot be read.";
+
+/// Administers organisations, teams, channels and devices.
+#[derive(Debug, Parser)]
+#[command(name = "treeline-member", version, after_help = EXAMPLES)]
+pub struct Options {
+    #[command(flatten)]
+    pub profile: ProfileOptions,
+    /// Prints JSON, one object a line, each with `"v":1`.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub job: Job,
+}
+
+/// What to administer.
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// The organisation.
+    #[command(subcommand)]
+    Org(Org),
+    /// Teams.
+    #[command(subcommand)]
+    Team(Team),
+    /// Channels of a team.
+    #[command(subcommand)]
+    Channel(Channel),
+    /// Invites to a team.
+    #[command(subcommand)]
+    Invite(Invite),
+    /// Devices in a team.
+    #[command(subcommand)]
+    Device(Device),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Org {
+    /// Founds an organisation at an origin, with this device as its first admin.
+    Create(Found),
+    /// Shows the organisation and how many teams it has.
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub struct Found {
+    /// The organisation's name.
+    pub name: String,
+    /// The file with what `treeline-relay org register` printed.
+    #[arg(long, value_name = "FILE")]
+    pub registration_file: PathBuf,
+    /// A relay to use, HOST:PORT#KEY as treeline-relay prints it; may be given several times.
+    #[arg(long, required = true, value_name = "ADDRESS")]
+    pub relay: Vec<String>,
+    /// Your display name, for a new profile.
+    #[arg(long, default_value = "admin")]
+    pub user: String,
+    /// This device's display name, for a new profile.
+    #[arg(long, default_value = "admin device")]
+    pub device: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Team {
+    /// Creates a team with one channel, `general`.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its MLS cipher suite, for good.
+        #[arg(long, value_enum, default_value = "post-quantum")]
+        suite: SuiteName,
+    },
+    /// Lists the teams, with epoch and number of devices.
+    List,
+}
+
+/// A cipher suite as it is typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SuiteName {
+    /// 0x004F: ML-KEM-768 with X25519.
+    PostQuantum,
+    /// 0x0001: X25519, for teams of more than 100 devices.
+    Classic,
+}
+
+impl From<SuiteName> for Suite {
+    fn from(name: SuiteName) -> Self {
+        match name {
+            SuiteName::PostQuantum => Self::PostQuantum,
+            SuiteName::Classic => Self::Classic,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Channel {
+    /// Creates a channel.
+    Create {
+        /// The team, by name or number.
+        team: String,
+        /// The channel's name.
+        name: String,
+    },
+    /// Lists the channels.
+    List {
+        /// The team, by name or number.
+        team: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Invite {
+    /// Prints the text that leads a new device to the team.
+    Create {
+        /// The team, by name or number.
+        team: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Device {
+    /// Adds the device with exactly this fingerprint, once its key package has come.
+    Add {
+        /// The team, by name or number.
+        team: String,
+        /// All 64 hex digits, as the device shows them; blanks are ignored.
+        fingerprint: String,
+        /// How long to wait until it is in, in seconds. A second run goes on where this one ends.
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        wait: u64,
+    },
+    /// Lists the devices: number, fingerprint, user.
+    List {
+        /// The team, by name or number.
+        team: String,
+    },
+}
