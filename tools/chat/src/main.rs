@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! `treeline-chat`: the terminal client, for people and for scripts.
+//!
+//! The endpoint without pixels: it starts Secure and Net as the desktop does, and holds neither keys
+//! nor network.
+
+mod channel;
+mod interactive;
+mod join;
+mod options;
+mod output;
+mod read;
+mod send;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use endpoint_secure_client::terminal::Failure;
+
+use crate::options::{Job, Options};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report("treeline-chat"),
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(Job::Init { user, device }) = &options.job {
+        return join::init(options, user, device);
+    }
+    if let Some(Job::Status) = &options.job {
+        return output::status(&options.profile.start()?, options.json);
+    }
+    let endpoint = options.profile.open()?;
+    match &options.job {
+        None | Some(Job::Open) => interactive::run(&endpoint),
+        Some(Job::Join { invite, wait }) => join::join(&endpoint, options.json, invite, *wait),
+        Some(Job::Send(send)) => send::run(&endpoint, options.json, send),
+        Some(Job::Tail(tail)) => read::tail(&endpoint, options.json, tail),
+        Some(Job::History { channel, count }) => {
+            read::history(&endpoint, options.json, channel, *count)
+        }
+        Some(Job::Teams) => output::teams(&endpoint, options.json),
+        Some(Job::Channels) => output::channels(&endpoint, options.json),
+        Some(Job::Devices { team }) => output::devices(&endpoint, options.json, team),
+        Some(Job::Init { .. } | Job::Status) => Ok(()),
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use endpoint_secure_api::Delivery;
+use endpoint_secure_client::terminal::ProfileOptions;
+
+const EXAMPLES: &str = "Examples:
+  treeline-chat init --user Bob --device desk
+  treeline-chat join treeline-invite-… --wait 600
+  treeline-chat                                        chat in the terminal; /help lists what can be typed
+  treeline-chat send --channel \"Ward 3/general\" \"Bed 12 is free\" --wait cloud
+  treeline-chat send --channel 2/1 --lines book.txt --batch monday
+  treeline-chat tail --channel \"Ward 3/general\" --json
+  treeline-chat tail --channel 2/1 --from-oldest --author Alice --raw --count 3000 > book.txt
+
+Exit codes: 0 ok, 1 partial, 2 usage or general error, 10 not found, 11 locked, 12 wrong passphrase,
+13 unreachable, 14 verification failed, 15 an invite cannot be read.";
+
+/// The terminal client.
+#[derive(Debug, Parser)]
+#[command(name = "treeline-chat", version, after_help = EXAMPLES)]
+pub struct Options {
+    #[command(flatten)]
+    pub profile: ProfileOptions,
+    /// Prints JSON, one object a line, each with `"v":1`.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub job: Option<Job>,
+}
+
+/// What to do; without it: `open`.
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// Chats in the terminal.
+    Open,
+    /// Makes a new profile.
+    Init {
+        /// Your display name.
+        #[arg(long)]
+        user: String,
+        /// This device's display name.
+        #[arg(long)]
+        device: String,
+    },
+    /// Asks to join a team, and prints the fingerprint that an admin has to add.
+    Join {
+        /// The invite text, `treeline-invite-…`.
+        invite: String,
+        /// Waits so many seconds until an admin has added this device.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Lists the teams.
+    Teams,
+    /// Lists the channels of all teams.
+    Channels,
+    /// Lists a team's devices.
+    Devices {
+        /// The team, by name or number.
+        team: String,
+    },
+    /// Sends a message, or every line of a file.
+    Send(Send),
+    /// Prints messages as they come.
+    Tail(Tail),
+    /// Prints the newest messages.
+    History {
+        /// TEAM/CHANNEL, each by name or number.
+        #[arg(long)]
+        channel: String,
+        /// How many.
+        #[arg(long, default_value_t = 60)]
+        count: usize,
+    },
+    /// Says whether the profile is locked, and how this process is isolated.
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub struct Send {
+    /// TEAM/CHANNEL, each by name or number.
+    #[arg(long)]
+    pub channel: String,
+    /// The text.
+    #[arg(required_unless_present = "lines", conflicts_with = "lines")]
+    pub text: Option<String>,
+    /// Sends every line of this UTF-8 file as one message, with its line end, so that the messages put
+    /// together are the file again.
+    #[arg(long, value_name = "FILE")]
+    pub lines: Option<PathBuf>,
+    /// Names this sending: the same command with the same name, run again after it was interrupted,
+    /// sends only what had not been sent.
+    #[arg(long, value_name = "NAME")]
+    pub batch: Option<String>,
+    /// Waits until everything has come so far.
+    #[arg(long, value_enum, value_name = "TIER")]
+    pub wait: Option<Wait>,
+}
+
+/// A tier to wait for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Wait {
+    /// A relay on the local network.
+    Lan,
+    /// A cloud relay.
+    Cloud,
+    /// The origin.
+    Origin,
+}
+
+impl From<Wait> for Delivery {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Lan => Self::Lan,
+            Wait::Cloud => Self::Cloud,
+            Wait::Origin => Self::Origin,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// TEAM/CHANNEL, each by name or number.
+    #[arg(long)]
+    pub channel: String,
+    /// Begins with the oldest message, not with the next new one.
+    #[arg(long)]
+    pub from_oldest: bool,
+    /// Ends after so many messages.
+    #[arg(long)]
+    pub count: Option<usize>,
+    /// Only messages of this user.
+    #[arg(long, value_name = "USER")]
+    pub author: Option<String>,
+    /// Prints the texts one after the other and nothing else, in the order of each author's feed; a
+    /// message behind a gap waits until the gap is filled.
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
+}
