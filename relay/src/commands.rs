@@ -163,7 +163,8 @@ fn log(config: &Config) -> Result<(), Failure> {
         .map_err(|_| Failure::Config(format!("log filter `{}` cannot be read", config.log)))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        .with_ansi(false);
     let set = if config.log_json {
         builder.json().try_init()
     } else {

@@ -47,6 +47,7 @@ pub async fn run(
     mut sink: impl Sink,
 ) -> Result<bool, Stopped> {
     let (link, writes) = handle.attach(role).await?;
+    let _gone = Gone { handle, link };
     let mut heard = false;
     {
         let write = write_frames(handle, link, &mut sink, writes);
@@ -60,8 +61,25 @@ pub async fn run(
         }
     }
     let _ = timeout(LAST_WORDS, sink.finish()).await;
-    handle.send(Event::Disconnected { link }).await?;
     Ok(heard)
+}
+
+/// Tells the node that a link is gone when it is, also when its task is aborted.
+struct Gone<'a> {
+    handle: &'a Handle,
+    link: LinkId,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let (handle, link) = (self.handle.clone(), self.link);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Without a node there is nobody to tell.
+                let _ = handle.send(Event::Disconnected { link }).await;
+            });
+        }
+    }
 }
 
 async fn read_frames(handle: &Handle, link: LinkId, source: &mut impl Source, heard: &mut bool) {
