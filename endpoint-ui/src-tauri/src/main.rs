@@ -1,2 +1,44 @@
-//! Placeholder.
-fn main() {}
+//! `treeline-ui`: the window's process.
+//!
+//! It draws, and hands commands through the door to Secure and answers back to the page. It has no
+//! network, no files and no keys; `treeline` starts it with its control socket as descriptor 0.
+
+mod commands;
+mod controller;
+mod window;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use controller::Controller;
+use endpoint_secure_api::control::Control;
+
+fn main() -> ExitCode {
+    let control = match Control::inherited() {
+        Ok(control) => control,
+        Err(error) => {
+            eprintln!("treeline-ui: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let controller = Arc::new(Controller::default());
+    let result = tauri::Builder::default()
+        .manage(Arc::clone(&controller))
+        .invoke_handler(tauri::generate_handler![
+            commands::call,
+            commands::subscribe
+        ])
+        .setup(move |app| {
+            window::open(app.handle())?;
+            controller.listen(control, app.handle().clone());
+            Ok(())
+        })
+        .run(tauri::generate_context!());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("treeline-ui: the window cannot be opened: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The one window: our own page and nothing else, ever.
+
+use tauri::webview::NewWindowResponse;
+use tauri::{AppHandle, WebviewUrl, WebviewWindowBuilder};
+
+/// Opens it.
+///
+/// # Errors
+/// What Tauri says, above all that there is no display.
+pub fn open(app: &AppHandle) -> tauri::Result<()> {
+    // A private session leaves no trace on disk; WebDriver does not work with one.
+    let driven = std::env::var_os("TAURI_WEBVIEW_AUTOMATION").is_some();
+    let window = WebviewWindowBuilder::new(app, "main", WebviewUrl::App("index.html".into()))
+        .title("Treeline")
+        .inner_size(1280.0, 800.0)
+        .min_inner_size(480.0, 400.0)
+        .incognito(!driven)
+        .on_navigation(|url| url.scheme() == "tauri")
+        .on_new_window(|_, _| NewWindowResponse::Deny)
+        .on_download(|_, _| false)
+        .build()?;
+    reload_when_the_page_dies(&window)
+}
+
+/// Without this the window freezes on its last picture when its web process ends.
+#[cfg(target_os = "linux")]
+fn reload_when_the_page_dies(window: &tauri::WebviewWindow) -> tauri::Result<()> {
+    use webkit2gtk::WebViewExt;
+    window.with_webview(|view| {
+        view.inner()
+            .connect_web_process_terminated(|view, _| view.reload());
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reload_when_the_page_dies(_: &tauri::WebviewWindow) -> tauri::Result<()> {
+    Ok(())
+}
