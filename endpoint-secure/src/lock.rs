@@ -1,0 +1,356 @@
+//! The lock: a passphrase opens a small key database that holds the wrapped master key, and
+//! nothing else. Argon2id, then HKDF, gives the key-encryption key; XChaCha20-Poly1305 wraps.
+//!
+//! It is not the store: what the master key seals lives in `secure.db` (`store`). The derivation
+//! has an input for a device secret from the operating system's keyring, which is empty in this
+//! version. Source: docs/architecture.md, "Rest".
+
+use std::fmt;
+use std::path::Path;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use endpoint_secure_api::Passphrase;
+use hkdf::Hkdf;
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::Sha256;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Names the key database inside the directory of the process.
+pub const FILE: &str = "keys.db";
+
+const FORMAT: i64 = 1;
+const WRAP_LABEL: &[u8] = b"treeline master key 1";
+/// Wrong attempts that cost nothing: a slip of the finger is not an attack.
+const FREE_ATTEMPTS: u32 = 3;
+/// The longest wait between two attempts, in milliseconds: 15 minutes.
+const LONGEST_DELAY_MS: u64 = 15 * 60 * 1000;
+
+/// What one derivation costs. Stored beside the wrapped key, so it can be raised later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes over that memory.
+    pub passes: u32,
+}
+
+impl Cost {
+    /// 64 MiB and 3 passes: a third of a second on a small laptop.
+    pub const FULL: Self = Self {
+        memory_kib: 64 * 1024,
+        passes: 3,
+    };
+}
+
+/// The key that everything at rest hangs from. Overwritten when dropped; `Debug` shows none of it.
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+impl MasterKey {
+    /// Derives a key for one purpose.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        expand(&self.0[..], purpose.as_bytes())
+    }
+
+    /// Draws a new one.
+    ///
+    /// # Errors
+    /// [`LockError::Random`].
+    pub fn random() -> Result<Self, LockError> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut key[..]).map_err(|_| LockError::Random)?;
+        Ok(Self(key))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(..)")
+    }
+}
+
+/// Why the lock did not open.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// There is no profile.
+    #[error("no profile here")]
+    Empty,
+    /// The passphrase is not the one.
+    #[error("wrong passphrase")]
+    Wrong,
+    /// Too many wrong attempts: wait this long.
+    #[error("wait {} s", .0.div_ceil(1000))]
+    TooSoon(u64),
+    /// The stored parameters or the wrapped key cannot be understood.
+    #[error("the key database cannot be read")]
+    Broken,
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system")]
+    Random,
+    /// The key database cannot be read or written.
+    #[error("key database: {0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+/// The key database.
+pub struct Lock {
+    db: Connection,
+    cost: Cost,
+}
+
+struct Row {
+    salt: Vec<u8>,
+    cost: Cost,
+    nonce: Vec<u8>,
+    wrapped: Vec<u8>,
+    failures: u32,
+    retry_at_ms: u64,
+}
+
+impl Lock {
+    /// Opens the key database of a directory, creating an empty one. `cost` is used for new
+    /// profiles only.
+    ///
+    /// # Errors
+    /// [`LockError::Database`].
+    pub fn open(directory: &Path, cost: Cost) -> Result<Self, LockError> {
+        let db = Connection::open(directory.join(FILE))?;
+        // A deleted key must be gone from the file when the delete returns.
+        db.execute_batch(
+            "PRAGMA secure_delete = ON;
+             PRAGMA journal_mode = DELETE;
+             PRAGMA synchronous = EXTRA;
+             CREATE TABLE IF NOT EXISTS key (
+                 id INTEGER PRIMARY KEY CHECK (id = 1),
+                 format INTEGER NOT NULL,
+                 salt BLOB NOT NULL,
+                 memory_kib INTEGER NOT NULL,
+                 passes INTEGER NOT NULL,
+                 nonce BLOB NOT NULL,
+                 wrapped BLOB NOT NULL,
+                 failures INTEGER NOT NULL DEFAULT 0,
+                 retry_at_ms INTEGER NOT NULL DEFAULT 0
+             ) STRICT;",
+        )?;
+        Ok(Self { db, cost })
+    }
+
+    /// Whether there is no profile yet.
+    ///
+    /// # Errors
+    /// [`LockError::Database`].
+    pub fn is_empty(&self) -> Result<bool, LockError> {
+        Ok(self.row()?.is_none())
+    }
+
+    /// Wraps a master key under a passphrase, for good.
+    ///
+    /// # Errors
+    /// [`LockError::Database`] also when there is a profile already.
+    pub fn set(&self, key: &MasterKey, passphrase: &Passphrase) -> Result<(), LockError> {
+        let mut salt = [0; 16];
+        let mut nonce = [0; 24];
+        getrandom::fill(&mut salt).map_err(|_| LockError::Random)?;
+        getrandom::fill(&mut nonce).map_err(|_| LockError::Random)?;
+        let outer = key_encryption_key(passphrase, &salt, self.cost, &[])?;
+        let wrapped = XChaCha20Poly1305::new((&*outer).into())
+            .encrypt(
+                XNonce::from_slice(&nonce),
+                Payload {
+                    msg: &key.0[..],
+                    aad: WRAP_LABEL,
+                },
+            )
+            .map_err(|_| LockError::Broken)?;
+        self.db.execute(
+            "INSERT INTO key (id, format, salt, memory_kib, passes, nonce, wrapped)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                FORMAT,
+                salt,
+                self.cost.memory_kib,
+                self.cost.passes,
+                nonce,
+                wrapped
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Unwraps the master key. The attempt is counted on disk before it is tried, so that cutting
+    /// the power does not buy another one.
+    ///
+    /// # Errors
+    /// All of [`LockError`].
+    pub fn unlock(&self, passphrase: &Passphrase, now_ms: u64) -> Result<MasterKey, LockError> {
+        let row = self.row()?.ok_or(LockError::Empty)?;
+        // A longer wait than the longest is a clock that was set back; it must not lock the owner
+        // out, and whoever can set the clock could as well set it forward.
+        let wait = row.retry_at_ms.saturating_sub(now_ms);
+        if (1..=LONGEST_DELAY_MS).contains(&wait) {
+            return Err(LockError::TooSoon(wait));
+        }
+        let failures = row.failures.saturating_add(1);
+        self.count(failures, now_ms.saturating_add(delay_ms(failures)))?;
+        let outer = key_encryption_key(passphrase, &row.salt, row.cost, &[])?;
+        let nonce: [u8; 24] = row.nonce.try_into().map_err(|_| LockError::Broken)?;
+        let mut plain = XChaCha20Poly1305::new((&*outer).into())
+            .decrypt(
+                XNonce::from_slice(&nonce),
+                Payload {
+                    msg: &row.wrapped,
+                    aad: WRAP_LABEL,
+                },
+            )
+            .map_err(|_| LockError::Wrong)?;
+        let key = plain
+            .as_slice()
+            .try_into()
+            .map(|key| MasterKey(Zeroizing::new(key)))
+            .map_err(|_| LockError::Broken);
+        plain.zeroize();
+        self.count(0, 0)?;
+        key
+    }
+
+    fn count(&self, failures: u32, retry_at_ms: u64) -> Result<(), LockError> {
+        self.db.execute(
+            "UPDATE key SET failures = ?1, retry_at_ms = ?2 WHERE id = 1",
+            params![failures, i64::try_from(retry_at_ms).unwrap_or(i64::MAX)],
+        )?;
+        Ok(())
+    }
+
+    fn row(&self) -> Result<Option<Row>, LockError> {
+        let row = self
+            .db
+            .query_row(
+                "SELECT salt, memory_kib, passes, nonce, wrapped, failures, retry_at_ms, format
+                 FROM key WHERE id = 1",
+                [],
+                |row| {
+                    let read = Row {
+                        salt: row.get(0)?,
+                        cost: Cost {
+                            memory_kib: row.get(1)?,
+                            passes: row.get(2)?,
+                        },
+                        nonce: row.get(3)?,
+                        wrapped: row.get(4)?,
+                        failures: row.get(5)?,
+                        retry_at_ms: u64::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
+                    };
+                    Ok((read, row.get::<_, i64>(7)?))
+                },
+            )
+            .optional()?;
+        match row {
+            Some((_, format)) if format != FORMAT => Err(LockError::Broken),
+            other => Ok(other.map(|(row, _)| row)),
+        }
+    }
+}
+
+/// Nothing for the first attempts, then 1 s, doubling.
+fn delay_ms(failures: u32) -> u64 {
+    match failures.checked_sub(FREE_ATTEMPTS + 1) {
+        None => 0,
+        Some(step) => (1000u64 << step.min(20)).min(LONGEST_DELAY_MS),
+    }
+}
+
+fn key_encryption_key(
+    passphrase: &Passphrase,
+    salt: &[u8],
+    cost: Cost,
+    device_secret: &[u8],
+) -> Result<Zeroizing<[u8; 32]>, LockError> {
+    let params =
+        Params::new(cost.memory_kib, cost.passes, 1, Some(32)).map_err(|_| LockError::Broken)?;
+    let mut stretched = Zeroizing::new([0; 64]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.expose().as_bytes(), salt, &mut stretched[..32])
+        .map_err(|_| LockError::Broken)?;
+    let device = expand(device_secret, b"treeline device secret 1");
+    stretched[32..].copy_from_slice(&device[..]);
+    Ok(expand(&stretched[..], b"treeline key encryption key 1"))
+}
+
+fn expand(secret: &[u8], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut out = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(None, secret)
+        .expand(purpose, &mut out[..])
+        .expect("32 bytes are within HKDF's limit");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: Cost = Cost {
+        memory_kib: 64,
+        passes: 1,
+    };
+
+    fn words(text: &str) -> Passphrase {
+        Passphrase::new(text.into())
+    }
+
+    #[test]
+    fn the_passphrase_opens_and_another_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = MasterKey::random().unwrap();
+        let lock = Lock::open(dir.path(), CHEAP).unwrap();
+        assert!(lock.is_empty().unwrap());
+        lock.set(&key, &words("right")).unwrap();
+        drop(lock);
+        let lock = Lock::open(dir.path(), CHEAP).unwrap();
+        assert!(matches!(
+            lock.unlock(&words("wrong"), 1),
+            Err(LockError::Wrong)
+        ));
+        let back = lock.unlock(&words("right"), 1).unwrap();
+        assert_eq!(back.derive("x"), key.derive("x"));
+        assert!(lock.set(&key, &words("again")).is_err());
+    }
+
+    #[test]
+    fn wrong_attempts_are_counted_over_restarts_and_slow_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = MasterKey::random().unwrap();
+        let open = || Lock::open(dir.path(), CHEAP).unwrap();
+        open().set(&key, &words("right")).unwrap();
+        for _ in 0..=FREE_ATTEMPTS {
+            assert!(matches!(
+                open().unlock(&words("wrong"), 5_000),
+                Err(LockError::Wrong)
+            ));
+        }
+        assert!(matches!(
+            open().unlock(&words("right"), 5_500),
+            Err(LockError::TooSoon(500))
+        ));
+        open().unlock(&words("right"), 6_000).unwrap();
+        assert!(matches!(
+            open().unlock(&words("wrong"), 6_000),
+            Err(LockError::Wrong)
+        ));
+    }
+
+    #[test]
+    fn delays_grow_up_to_the_limit() {
+        assert_eq!(delay_ms(3), 0);
+        assert_eq!(delay_ms(4), 1000);
+        assert_eq!(delay_ms(5), 2000);
+        assert_eq!(delay_ms(u32::MAX), LONGEST_DELAY_MS);
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let key = MasterKey(Zeroizing::new([0xAB; 32]));
+        assert_eq!(format!("{key:?}"), "MasterKey(..)");
+    }
+}

@@ -1,0 +1,313 @@
+//! What Secure keeps on disk: `secure.db`, sealed with keys of the master key.
+//!
+//! It decides nothing: it opens and closes the one transaction of an event, and turns rows into
+//! values. Source: docs/architecture.md, "Rest".
+
+pub mod history;
+pub mod mls;
+pub mod outbox;
+pub mod schema;
+pub mod seal;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::lock::MasterKey;
+use seal::Sealer;
+
+/// Names the database inside the directory of the process.
+pub const FILE: &str = "secure.db";
+
+/// The kinds of sealed record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Who this device is. One.
+    Identity = 1,
+    /// Origins and relays. One.
+    Network = 2,
+    /// Counters of local numbers. One.
+    Counters = 3,
+    /// Organisations founded here.
+    Organisation = 4,
+    /// Teams.
+    Team = 5,
+    /// MLS states of teams.
+    State = 6,
+    /// Channels.
+    Channel = 7,
+    /// Feeds of devices in channels.
+    Feed = 8,
+    /// Tokens of sent messages.
+    Token = 9,
+    /// Subscriptions and their cursors.
+    Subscription = 10,
+    /// Teams this device asked to join.
+    Joining = 11,
+    /// Devices to be added.
+    Adding = 12,
+    /// Chains of grants.
+    Grants = 13,
+}
+
+/// Why the store failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// SQLite's own reason: a full disk, a missing right, a damaged file.
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    /// A value does not open with these keys, or is not what it should be.
+    #[error("a record in the store is damaged")]
+    Corrupt,
+    /// The store was written by another version.
+    #[error("the store has version {0}, this program reads version {v}", v = schema::VERSION)]
+    Version(i64),
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system")]
+    Random,
+}
+
+type MlsRows = HashMap<(i64, [u8; 16]), Option<Zeroizing<Vec<u8>>>>;
+
+/// The open store.
+pub struct Store {
+    db: Connection,
+    seal: Sealer,
+    /// Rows of MLS state written in this transaction: one message rewrites a row several times.
+    fresh: RefCell<MlsRows>,
+}
+
+impl Store {
+    /// Opens or creates the store of a directory.
+    ///
+    /// # Errors
+    /// All of [`StoreError`].
+    pub fn open(directory: &Path, master: &MasterKey) -> Result<Self, StoreError> {
+        let db = Connection::open(directory.join(FILE))?;
+        db.execute_batch(schema::PRAGMAS)?;
+        db.set_prepared_statement_cache_capacity(64);
+        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match version {
+            0 => {
+                db.execute_batch(&format!(
+                    "BEGIN IMMEDIATE; {} PRAGMA user_version = {}; COMMIT;",
+                    schema::TABLES,
+                    schema::VERSION
+                ))?;
+            }
+            schema::VERSION => {}
+            other => return Err(StoreError::Version(other)),
+        }
+        Ok(Self {
+            db,
+            seal: Sealer::new(master),
+            fresh: RefCell::default(),
+        })
+    }
+
+    /// Opens the transaction of an event.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn begin(&self) -> Result<(), StoreError> {
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    /// Puts everything on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], for example a full disk: then [`Store::roll_back`].
+    pub fn commit(&self) -> Result<(), StoreError> {
+        self.flush_mls()?;
+        self.db.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Forgets everything since [`Store::begin`].
+    pub fn roll_back(&self) {
+        self.fresh.borrow_mut().clear();
+        if !self.db.is_autocommit() {
+            // A failure here means that SQLite has rolled back by itself already.
+            self.db.execute_batch("ROLLBACK").ok();
+        }
+    }
+
+    /// A count that moves with every change, for "has this event written anything".
+    pub fn changes(&self) -> u64 {
+        self.db.total_changes() + self.fresh.borrow().len() as u64
+    }
+
+    /// Writes a sealed record.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn put<T: Serialize>(&self, kind: Kind, key: &[u8], value: &T) -> Result<(), StoreError> {
+        let row = self.hide(kind, key);
+        let plain = encode(value)?;
+        let sealed = self.seal.seal("record", &place(kind, &row), &plain)?;
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO record (kind, row, value) VALUES (?1, ?2, ?3)")?
+            .execute(params![kind as u8, row, sealed])?;
+        Ok(())
+    }
+
+    /// Reads a sealed record.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let row = self.hide(kind, key);
+        let sealed: Option<Vec<u8>> = self
+            .db
+            .prepare_cached("SELECT value FROM record WHERE kind = ?1 AND row = ?2")?
+            .query_row(params![kind as u8, row], |row| row.get(0))
+            .optional()?;
+        sealed
+            .map(|sealed| decode(&self.seal.open("record", &place(kind, &row), &sealed)?))
+            .transpose()
+    }
+
+    /// Deletes a record, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn delete(&self, kind: Kind, key: &[u8]) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached("DELETE FROM record WHERE kind = ?1 AND row = ?2")?
+            .execute(params![kind as u8, self.hide(kind, key)])?;
+        Ok(())
+    }
+
+    /// Reads all records of a kind, in no order that means anything.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub fn all<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<T>, StoreError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT row, value FROM record WHERE kind = ?1")?;
+        let mut rows = statement.query([kind as u8])?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (key, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            out.push(decode(&self.seal.open(
+                "record",
+                &place(kind, &key),
+                &sealed,
+            )?)?);
+        }
+        Ok(out)
+    }
+
+    /// Keeps a chunk that cannot be used yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn keep_pending(&self, name: u128, chunk: &[u8]) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO pending (name, chunk) VALUES (?1, ?2)")?
+            .execute(params![name.to_be_bytes(), chunk])?;
+        Ok(())
+    }
+
+    /// Drops a chunk that was used, or never will be.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn drop_pending(&self, name: u128) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached("DELETE FROM pending WHERE name = ?1")?
+            .execute([name.to_be_bytes()])?;
+        Ok(())
+    }
+
+    /// Reads all kept chunks, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn pending(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT chunk FROM pending ORDER BY name")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn hide(&self, kind: Kind, key: &[u8]) -> [u8; 16] {
+        let mut full = Vec::with_capacity(key.len() + 1);
+        full.push(kind as u8);
+        full.extend_from_slice(key);
+        self.seal.hide("record", &full)
+    }
+}
+
+fn place(kind: Kind, row: &[u8]) -> Vec<u8> {
+    let mut place = Vec::with_capacity(row.len() + 1);
+    place.push(kind as u8);
+    place.extend_from_slice(row);
+    place
+}
+
+/// CBOR: it reads back what self-describing formats must (openmls' untagged configuration).
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(512));
+    ciborium::into_writer(value, &mut *bytes).map_err(|_| StoreError::Corrupt)?;
+    Ok(bytes)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    ciborium::from_reader(bytes).map_err(|_| StoreError::Corrupt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_and_hide_their_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let master = MasterKey::random().unwrap();
+        let store = Store::open(dir.path(), &master).unwrap();
+        store.begin().unwrap();
+        store
+            .put(Kind::Team, b"marmalade", &"apricot".to_string())
+            .unwrap();
+        store.commit().unwrap();
+        store.begin().unwrap();
+        store
+            .put(Kind::Team, b"other", &"forgotten".to_string())
+            .unwrap();
+        store.roll_back();
+        drop(store);
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            for word in [&b"marmalade"[..], b"apricot"] {
+                assert!(!bytes.windows(word.len()).any(|window| window == word));
+            }
+        }
+        let store = Store::open(dir.path(), &master).unwrap();
+        assert_eq!(
+            store.get::<String>(Kind::Team, b"marmalade").unwrap(),
+            Some("apricot".into())
+        );
+        assert_eq!(store.get::<String>(Kind::Team, b"other").unwrap(), None);
+        assert_eq!(store.all::<String>(Kind::Team).unwrap(), ["apricot"]);
+        let other = Store::open(dir.path(), &MasterKey::random().unwrap()).unwrap();
+        assert!(matches!(
+            other.all::<String>(Kind::Team),
+            Err(StoreError::Corrupt)
+        ));
+    }
+}
