@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The Secure process: keys and plaintext of one device.
+//!
+//! [`device::Device`] is a state machine: one event is one transaction, and its effects leave after
+//! the commit. There is no socket and no async runtime in here; `main.rs` is the shell around it.
+//! Source: docs/architecture.md.
+
+mod commit;
+pub mod device;
+mod feed;
+mod group;
+mod history;
+mod join;
+pub mod lock;
+mod message;
+mod naming;
+mod outbox;
+mod pending;
+pub mod shell;
+mod store;
+mod team;

@@ -104,6 +104,20 @@ impl<'a> Namespace<'a> {
         Self { store, number }
     }
 
+    /// Deletes all private halves of key packages.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn delete_key_packages(&self) -> Result<(), StoreError> {
+        let refs: Vec<Vec<u8>> = self.read(PACKAGE_ROWS, &())?.unwrap_or_default();
+        for row in refs {
+            let row = row.try_into().map_err(|_| StoreError::Corrupt)?;
+            let mut fresh = self.store.fresh.borrow_mut();
+            fresh.insert((self.number, row), None);
+        }
+        self.delete(PACKAGE_ROWS, &())
+    }
+
     fn row<K: Serialize>(&self, label: &str, key: &K) -> Result<[u8; 16], StoreError> {
         let mut full = label.as_bytes().to_vec();
         full.push(0);
@@ -176,6 +190,9 @@ impl<'a> Namespace<'a> {
     }
 }
 
+const PACKAGE: &str = "key package";
+/// The rows of key packages in the namespace, so that all can be deleted.
+const PACKAGE_ROWS: &str = "key package rows";
 const PROPOSAL: &str = "proposal";
 const PROPOSAL_REFS: &str = "proposal refs";
 const OWN_LEAVES: &str = "own leaf nodes";
@@ -251,14 +268,40 @@ impl StorageProvider<V> for Namespace<'_> {
             write_group_epoch_secrets group_epoch_secrets delete_group_epoch_secrets;
         "signature key pair" SignaturePublicKey SignatureKeyPair:
             write_signature_key_pair signature_key_pair delete_signature_key_pair;
-        "key package" HashReference KeyPackage:
-            write_key_package key_package delete_key_package;
     }
 
     values_turned! {
         "encryption key pair" EncryptionKey HpkeKeyPair:
             write_encryption_key_pair encryption_key_pair delete_encryption_key_pair;
         "psk" PskId PskBundle: write_psk psk delete_psk;
+    }
+
+    fn write_key_package<
+        HashReference: traits::HashReference<V>,
+        KeyPackage: traits::KeyPackage<V>,
+    >(
+        &self,
+        hash_ref: &HashReference,
+        key_package: &KeyPackage,
+    ) -> Result<(), StoreError> {
+        let mut rows: Vec<Vec<u8>> = self.read(PACKAGE_ROWS, &())?.unwrap_or_default();
+        rows.push(self.row(PACKAGE, hash_ref)?.to_vec());
+        self.write(PACKAGE_ROWS, &(), &rows)?;
+        self.write(PACKAGE, hash_ref, key_package)
+    }
+
+    fn key_package<HashReference: traits::HashReference<V>, KeyPackage: traits::KeyPackage<V>>(
+        &self,
+        hash_ref: &HashReference,
+    ) -> Result<Option<KeyPackage>, StoreError> {
+        self.read(PACKAGE, hash_ref)
+    }
+
+    fn delete_key_package<HashReference: traits::HashReference<V>>(
+        &self,
+        hash_ref: &HashReference,
+    ) -> Result<(), StoreError> {
+        self.delete(PACKAGE, hash_ref)
     }
 
     fn write_group_state<GroupState: traits::GroupState<V>, GroupId: traits::GroupId<V>>(
@@ -403,4 +446,3 @@ impl StorageProvider<V> for Namespace<'_> {
         self.delete(EPOCH_KEYS, &(group_id, epoch, leaf_index))
     }
 }
-

@@ -1,0 +1,432 @@
+//! One device as a pure state machine: an event in, effects out.
+//!
+//! [`Device::handle`] runs one event as one SQLite transaction; drain [`Device::next_effect`] to
+//! `None` after it, then sleep until [`Device::next_timeout`] at most. Time is an argument and must
+//! not run backwards by more than a clock correction. There is no socket in here. Source:
+//! docs/architecture.md, "Core and shell".
+
+pub mod session;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use endpoint_secure_api::{
+    Answer, Code, Command, Connectivity, Lock as LockState, Passphrase, Reach, Refusal, Status,
+};
+use proto::{Frame, Hello, Tier, Timestamp};
+
+use crate::lock::{Cost, Lock, LockError, MasterKey};
+use crate::store::{self, Store, StoreError};
+use session::{Failure, Identity, Session};
+
+/// What the isolation line of [`Status`] says in this version.
+const ISOLATION: &str = "none: confinement is not switched on in this version";
+/// The longest display name, in characters, and the shortest.
+const NAME_CHARACTERS: std::ops::RangeInclusive<usize> = 1..=Command::NAME_LIMIT;
+
+/// Whose command it is, so that an answer never goes to another front end's pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// The door, counted by the shell.
+    pub door: u64,
+    /// The id the front end chose.
+    pub id: u64,
+}
+
+/// What happens to a device.
+#[derive(Debug)]
+pub enum Event {
+    /// A front end asks.
+    Command(Asker, Command),
+    /// There is a new link to the network process.
+    NetUp,
+    /// The link is gone.
+    NetDown,
+    /// The network process sent a frame.
+    Net(Frame),
+    /// Nothing happened until the timeout.
+    Tick,
+}
+
+/// What the shell does for a device.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answers a command.
+    Answer(Asker, Result<Answer, Refusal>),
+    /// Tells the front end.
+    Event(endpoint_secure_api::Event),
+    /// Sends a frame to the network process.
+    Frame(Frame),
+    /// Closes the link: the network process broke the protocol.
+    CloseNet(&'static str),
+    /// Hands the starter the network configuration, as JSON text.
+    Configure(String),
+}
+
+/// A device's whole state.
+pub struct Device {
+    directory: PathBuf,
+    lock: Lock,
+    session: Option<Session>,
+    effects: VecDeque<Effect>,
+    link_up: bool,
+    greeted: bool,
+    /// The last subscription id: over a lock and an unlock the link stays, and no id comes twice.
+    last_id: u32,
+    connectivity: Connectivity,
+}
+
+impl Device {
+    /// Opens a directory, which must exist. `cost` is for new profiles.
+    ///
+    /// # Errors
+    /// [`LockError`] if the key database cannot be opened.
+    pub fn open(directory: &Path, cost: Cost) -> Result<Self, LockError> {
+        Ok(Self {
+            directory: directory.to_owned(),
+            lock: Lock::open(directory, cost)?,
+            session: None,
+            effects: VecDeque::new(),
+            link_up: false,
+            greeted: false,
+            last_id: 0,
+            connectivity: Connectivity::default(),
+        })
+    }
+
+    /// Takes an event in.
+    pub fn handle(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Command(asker, command) => {
+                let answer = self.command(command, now);
+                self.drain_session();
+                self.effects.push_back(Effect::Answer(asker, answer));
+            }
+            Event::NetUp => self.net_up(now),
+            Event::NetDown => self.net_down(now),
+            Event::Net(frame) => self.net_frame(frame, now),
+            Event::Tick => self.in_session(now, Session::tick),
+        }
+        self.drain_session();
+    }
+
+    /// The next thing to do; `None` when everything is done.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to send [`Event::Tick`] if nothing else happens.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.session.as_ref().and_then(Session::next_timeout)
+    }
+
+    fn command(&mut self, command: Command, now: Timestamp) -> Result<Answer, Refusal> {
+        match command {
+            Command::Status => Ok(Answer::Status(self.status()?)),
+            Command::CreateProfile {
+                passphrase,
+                user,
+                device,
+            } => self.create(&passphrase, &user, &device, now),
+            Command::Unlock { passphrase } => self.unlock(&passphrase, now),
+            Command::Lock => {
+                self.forget(now);
+                Ok(Answer::Done)
+            }
+            Command::Connectivity => {
+                self.session()?;
+                Ok(Answer::Connectivity(self.connectivity()))
+            }
+            other => {
+                let session = self.session()?;
+                run(session, now, |session| session.command(other))
+            }
+        }
+    }
+
+    fn session(&mut self) -> Result<&mut Session, Refusal> {
+        self.session
+            .as_mut()
+            .ok_or_else(|| Refusal::new(Code::Locked, "the profile is locked; unlock it first"))
+    }
+
+    fn status(&self) -> Result<Status, Refusal> {
+        let lock = if self.session.is_some() {
+            LockState::Unlocked
+        } else if self.lock.is_empty().map_err(|e| lock_refusal(&e))? {
+            LockState::Empty
+        } else {
+            LockState::Locked
+        };
+        Ok(Status {
+            lock,
+            profile: self.session.as_ref().map(Session::profile),
+            version: env!("CARGO_PKG_VERSION").into(),
+            isolation: ISOLATION.into(),
+            connectivity: self.connectivity(),
+        })
+    }
+
+    fn connectivity(&self) -> Connectivity {
+        let queued = self.session.as_ref().map_or(0, Session::queued);
+        Connectivity {
+            queued,
+            ..self.connectivity.clone()
+        }
+    }
+
+    fn create(
+        &mut self,
+        passphrase: &Passphrase,
+        user: &str,
+        device: &str,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        if self.session.is_some() || !self.lock.is_empty().map_err(|e| lock_refusal(&e))? {
+            return Err(Refusal::new(
+                Code::Usage,
+                "there is a profile in this directory already; unlock it, or choose another",
+            ));
+        }
+        let (user, device) = (checked_name(user)?, checked_name(device)?);
+        if passphrase.expose().is_empty() {
+            return Err(Refusal::new(Code::Usage, "the passphrase is empty"));
+        }
+        self.remove_leftovers()?;
+        let master = MasterKey::random().map_err(|e| lock_refusal(&e))?;
+        let identity = Identity::new(user, device).map_err(|e| store_refusal(&e))?;
+        // The identity first, the lock last: a crash between leaves a directory without a profile.
+        let store = Store::open(&self.directory, &master).map_err(|e| store_refusal(&e))?;
+        Session::found(&store, &identity).map_err(|e| store_refusal(&e))?;
+        self.lock
+            .set(&master, passphrase)
+            .map_err(|e| lock_refusal(&e))?;
+        self.start(store, now)
+    }
+
+    fn unlock(&mut self, passphrase: &Passphrase, now: Timestamp) -> Result<Answer, Refusal> {
+        if let Some(session) = &self.session {
+            // The passphrase is not asked twice: an open profile is open to every front end.
+            return Ok(Answer::Profile(session.profile()));
+        }
+        let master = self
+            .lock
+            .unlock(passphrase, now.millis())
+            .map_err(|e| lock_refusal(&e))?;
+        let store = Store::open(&self.directory, &master).map_err(|e| store_refusal(&e))?;
+        self.start(store, now)
+    }
+
+    fn start(&mut self, store: Store, now: Timestamp) -> Result<Answer, Refusal> {
+        let session = Session::load(store, self.last_id).map_err(|e| store_refusal(&e))?;
+        let profile = session.profile();
+        self.session = Some(session);
+        self.notify_lock(LockState::Unlocked);
+        self.in_session(now, Session::configure);
+        if self.link_up {
+            self.in_session(now, Session::link_up);
+        }
+        Ok(Answer::Profile(profile))
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        if self.session.is_some() {
+            self.in_session(now, Session::link_closing);
+            self.drain_session();
+            self.last_id = self.session.take().map_or(0, |session| session.last_id());
+            self.notify_lock(LockState::Locked);
+        }
+    }
+
+    fn notify_lock(&mut self, lock: LockState) {
+        let event = endpoint_secure_api::Event::Lock(lock);
+        self.effects.push_back(Effect::Event(event));
+    }
+
+    fn remove_leftovers(&self) -> Result<(), Refusal> {
+        for ending in ["", "-wal", "-shm"] {
+            let path = self.directory.join(format!("{}{ending}", store::FILE));
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Refusal::new(
+                        Code::Storage,
+                        format!("the profile's directory cannot be written: {e}"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn net_up(&mut self, now: Timestamp) {
+        self.link_up = true;
+        self.greeted = false;
+        self.effects.push_back(Effect::Frame(Frame::Hello(Hello {
+            oldest: Hello::VERSION,
+            newest: Hello::VERSION,
+            features: 0,
+            tier: Tier::Device,
+            time: now,
+            store: [0; 16],
+        })));
+        self.in_session(now, Session::link_up);
+    }
+
+    fn net_down(&mut self, now: Timestamp) {
+        self.link_up = false;
+        self.in_session(now, Session::link_down);
+        self.reached(Tier::Device, String::new());
+    }
+
+    /// The one table of frames that are accepted from the network process. Everything else closes
+    /// the link. A locked device reads greetings only: what else was on its way is dropped unread.
+    fn net_frame(&mut self, frame: Frame, now: Timestamp) {
+        match frame {
+            _ if !self.link_up => {}
+            Frame::Hello(_) if !self.greeted => self.greeted = true,
+            _ if !self.greeted => self.break_link("it did not begin with HELLO", now),
+            Frame::Reach { tier, relay } => self.reached(tier, relay),
+            Frame::Close { .. } => self.break_link("it closed the link", now),
+            // Who may publish is the relays' business; authors are verified inside MLS.
+            Frame::Grant(_) => {}
+            Frame::Ack(acks) => self.in_session(now, |session| session.acknowledged(acks)),
+            Frame::Chunks { id, chunks } => {
+                self.in_session(now, |session| session.received(id, chunks));
+            }
+            Frame::CaughtUp { id, cursor, .. } => {
+                self.in_session(now, |session| session.caught_up(id, &cursor));
+            }
+            _ => self.break_link("it sent a frame that is not for us", now),
+        }
+    }
+
+    fn break_link(&mut self, why: &'static str, now: Timestamp) {
+        self.net_down(now);
+        self.effects.push_back(Effect::CloseNet(why));
+    }
+
+    fn reached(&mut self, tier: Tier, relay: String) {
+        let reach = match tier {
+            Tier::Device => Reach::Offline,
+            Tier::Local => Reach::Lan,
+            Tier::Cloud | Tier::Origin => Reach::Cloud,
+        };
+        let next = Connectivity {
+            reach,
+            relay,
+            queued: 0,
+        };
+        if next != self.connectivity {
+            self.connectivity = next;
+            self.tell_connectivity();
+        }
+    }
+
+    fn tell_connectivity(&mut self) {
+        let event = endpoint_secure_api::Event::Connectivity(self.connectivity());
+        self.effects.push_back(Effect::Event(event));
+    }
+
+    /// Runs a step of an unlocked device; a failure of the disk becomes a notice.
+    fn in_session(
+        &mut self,
+        now: Timestamp,
+        step: impl FnOnce(&mut Session) -> Result<(), Failure>,
+    ) {
+        if let Some(session) = &mut self.session
+            && let Err(refusal) = run(session, now, step)
+        {
+            let event = endpoint_secure_api::Event::Notice(refusal.text);
+            self.effects.push_back(Effect::Event(event));
+        }
+    }
+
+    fn drain_session(&mut self) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        self.effects.extend(session.take_effects());
+        if session.take_queue_moved() {
+            self.tell_connectivity();
+        }
+    }
+}
+
+/// One step as one transaction. When it fails, everything it did is forgotten, in memory too.
+fn run<T>(
+    session: &mut Session,
+    now: Timestamp,
+    step: impl FnOnce(&mut Session) -> Result<T, Failure>,
+) -> Result<T, Refusal> {
+    let result = session
+        .begin(now)
+        .and_then(|()| step(session))
+        .and_then(|value| session.commit().map(|()| value));
+    result.map_err(|failure| {
+        session.roll_back();
+        match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Store(error) => store_refusal(&error),
+        }
+    })
+}
+
+fn checked_name(name: &str) -> Result<&str, Refusal> {
+    let name = name.trim();
+    if NAME_CHARACTERS.contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+        Ok(name)
+    } else {
+        Err(Refusal::new(
+            Code::Usage,
+            "a name has 1 to 64 characters and no line breaks",
+        ))
+    }
+}
+
+fn lock_refusal(error: &LockError) -> Refusal {
+    match error {
+        LockError::Empty => Refusal::new(
+            Code::NotFound,
+            "there is no profile in this directory; create one first",
+        ),
+        LockError::Wrong => Refusal::new(
+            Code::WrongPassphrase,
+            "the passphrase does not open this profile",
+        ),
+        LockError::TooSoon(ms) => Refusal::new(
+            Code::WrongPassphrase,
+            format!(
+                "too many wrong passphrases; try again in {} s",
+                ms.div_ceil(1000)
+            ),
+        ),
+        LockError::Broken => Refusal::new(
+            Code::Configuration,
+            "the profile's key database cannot be read; restore it from a backup",
+        ),
+        LockError::Random | LockError::Database(_) => Refusal::new(
+            Code::Storage,
+            format!("the profile's key database cannot be used: {error}"),
+        ),
+    }
+}
+
+fn store_refusal(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Corrupt => Refusal::new(
+            Code::Configuration,
+            "the profile's store is damaged; restore it from a backup",
+        ),
+        StoreError::Version(_) => Refusal::new(Code::Configuration, error.to_string()),
+        StoreError::Database(_) | StoreError::Random => Refusal::new(
+            Code::Storage,
+            format!("the profile's store cannot be used: {error}; free space, then try again"),
+        ),
+    }
+}
+
+pub(crate) fn checked(name: &str) -> Result<String, Refusal> {
+    checked_name(name).map(str::to_owned)
+}

@@ -1,0 +1,453 @@
+//! Feeds: writing an entry into this device's feed of a channel, and taking the entries of others.
+//!
+//! An entry takes as many numbers as it has chunks. The name of its first chunk is authenticated
+//! beside the ciphertext, so that nobody can move an entry to another channel, device or number.
+//! Source: docs/protocol.md, "Feed entry".
+
+use endpoint_secure_api::{Answer, ChannelId, Code, Command, Delivery, MessageId, TeamId};
+use proto::limits::{DAY_MS, MESSAGE_FRAGMENTS};
+use proto::{Chunk, Fields, Name, split};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::device::session::{Failure, Session, refuse};
+use crate::group::{self, GroupError, Leaf, LeafSigner, Opened, Provider, StateId};
+use crate::message::{self, Entry, kind};
+use crate::naming::{self, FOUNDER};
+use crate::pending::Taken;
+use crate::store::history::{Kept, Sealed};
+use crate::store::{Kind, StoreError};
+use crate::team::{State, Team, channel_bytes};
+
+/// How long relays keep a message, in milliseconds: a year.
+const LIFE_MS: u64 = 365 * DAY_MS;
+/// Numbers of a feed: 20 bits of the name.
+const NUMBERS: u32 = 1 << 20;
+
+/// How far one device's feed in one channel is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// The local number of the channel.
+    pub channel: i64,
+    /// The device's number.
+    pub device: u32,
+    /// The number after the newest entry.
+    pub next: u32,
+    /// The hash of the newest entry.
+    pub hash: [u8; 16],
+    /// The highest logical time in it.
+    pub lamport: u64,
+    /// The first number that this device could ever read.
+    pub base: u32,
+}
+
+/// An entry of somebody else, as it came out of the group.
+struct Arrived {
+    leaf: Leaf,
+    entry: Entry,
+    hash: [u8; 16],
+    chunks: u32,
+}
+
+impl Feed {
+    fn key(&self) -> [u8; 12] {
+        let mut key = [0; 12];
+        key[..8].copy_from_slice(&self.channel.to_be_bytes());
+        key[8..].copy_from_slice(&self.device.to_be_bytes());
+        key
+    }
+}
+
+impl Session {
+    pub(crate) fn send(
+        &mut self,
+        channel: ChannelId,
+        text: &str,
+        token: u64,
+    ) -> Result<Answer, Failure> {
+        if text.is_empty() || text.len() > Command::TEXT_LIMIT {
+            return refuse(Code::Usage, "a message has 1 byte to 64 KiB of text");
+        }
+        self.team(channel.team)?;
+        if channel.channel == 0 || !self.memory.channels.contains_key(&channel) {
+            return refuse(Code::NotFound, "the team has no such channel");
+        }
+        let key = [&channel_bytes(channel)[..], &token.to_be_bytes()].concat();
+        if let Some(sent) = self.store.get::<MessageId>(Kind::Token, &key)? {
+            return Ok(Answer::Sent(sent));
+        }
+        let sent = self.write(channel, kind::TEXT, text.as_bytes())?;
+        self.store.put(Kind::Token, &key, &sent)?;
+        Ok(Answer::Sent(sent))
+    }
+
+    /// Writes an entry: encrypted, signed, in the outbox and in the history, all in this event.
+    pub(crate) fn write(
+        &mut self,
+        channel: ChannelId,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<MessageId, Failure> {
+        let team = self.team(channel.team)?.clone();
+        let row = self.know_channel(channel.team, channel.channel, "")?;
+        let feed = self.feed(row, team.device);
+        let name = Name::new(
+            naming::place(team.id),
+            Fields::Message {
+                channel: channel.channel,
+                device: team.device,
+                number: feed.next,
+            },
+        );
+        let namespace = self.tip_namespace(&team)?;
+        self.load_group(team.id, namespace)?;
+        let entry = self.compose(&team, &feed, namespace, (kind, body))?;
+        let plain = entry.encode();
+        let sealed = self.encrypt(&team, namespace, name, &plain)?;
+        let chunks = self.sign_message(&team, name, &sealed)?;
+        let owner = (row, team.device, feed.next);
+        for chunk in &chunks {
+            self.store.post(chunk, owner)?;
+        }
+        let hash = message::hash(&plain);
+        let identity = self.memory.identity.clone();
+        self.store.put_message(&Kept {
+            channel: row,
+            device: team.device,
+            number: feed.next,
+            chunks: chunks.len() as u32,
+            sent_ms: entry.created_ms,
+            shown: kind == kind::TEXT,
+            own: true,
+            delivery: Delivery::Queued,
+            sealed: Sealed {
+                user: identity.user,
+                device_name: identity.device,
+                kind,
+                body: entry.body,
+                hash,
+                failure: String::new(),
+            },
+        })?;
+        let id = MessageId {
+            channel,
+            device: team.device,
+            number: feed.next,
+        };
+        self.put_feed(Feed {
+            next: feed.next + chunks.len() as u32,
+            hash,
+            lamport: entry.lamport,
+            ..feed
+        })?;
+        self.told.messages.insert(channel);
+        self.told.queue_moved = true;
+        Ok(id)
+    }
+
+    fn compose(
+        &self,
+        team: &Team,
+        feed: &Feed,
+        namespace: i64,
+        (kind, body): (u8, &[u8]),
+    ) -> Result<Entry, Failure> {
+        let seen = self
+            .memory
+            .feeds
+            .range((feed.channel, 0)..=(feed.channel, u32::MAX));
+        let lamport = seen.map(|(_, feed)| feed.lamport).max().unwrap_or(0) + 1;
+        let group = self.groups.get(&namespace).ok_or(StoreError::Corrupt)?;
+        Ok(Entry {
+            kind,
+            created_ms: self.now.millis(),
+            number: feed.next,
+            prev_hash: feed.hash,
+            lamport,
+            heads_digest: self.heads_digest(feed.channel),
+            state_id: team.tip,
+            auth_tag: group.auth_tag(),
+            body: body.to_vec(),
+        })
+    }
+
+    fn encrypt(
+        &mut self,
+        team: &Team,
+        namespace: i64,
+        name: Name,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
+        let provider = Provider::new(&self.store, &self.crypto, namespace);
+        let group = self.groups.get_mut(&namespace).ok_or(StoreError::Corrupt)?;
+        let signer = LeafSigner::from_seed(&team.seed.0);
+        Ok(group.encrypt(&provider, &signer, aad(team.tip, name), plain)?)
+    }
+
+    fn sign_message(&self, team: &Team, first: Name, object: &[u8]) -> Result<Vec<Chunk>, Failure> {
+        let Ok(parts) = split(object, MESSAGE_FRAGMENTS) else {
+            return refuse(Code::Usage, "the message is too long");
+        };
+        let Fields::Message { number, .. } = first.fields() else {
+            return refuse(Code::Usage, "that is not the name of a message");
+        };
+        if number + parts.len() as u32 >= NUMBERS {
+            return refuse(
+                Code::Forbidden,
+                "this device has written all its messages in that channel; use another channel",
+            );
+        }
+        self.sign_run(team, first, &parts, LIFE_MS)
+    }
+
+    /// Signs the parts of an object under consecutive names.
+    pub(crate) fn sign_run(
+        &self,
+        team: &Team,
+        first: Name,
+        parts: &[Vec<u8>],
+        life_ms: u64,
+    ) -> Result<Vec<Chunk>, Failure> {
+        let latest = team.not_after_ms;
+        let expiry = self
+            .now
+            .plus_millis(life_ms)
+            .min(proto::Timestamp::from_millis(latest));
+        let grant = team.grant();
+        let mut chunks = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            let chunk = first
+                .offset(index as u32)
+                .and_then(|name| Chunk::sign(name, expiry, grant, part, &self.memory.signer).ok());
+            match chunk {
+                Some(chunk) => chunks.push(chunk),
+                None => return refuse(Code::Usage, "that does not fit its names"),
+            }
+        }
+        Ok(chunks)
+    }
+
+    fn feed(&self, channel: i64, device: u32) -> Feed {
+        self.memory
+            .feeds
+            .get(&(channel, device))
+            .cloned()
+            .unwrap_or(Feed {
+                channel,
+                device,
+                ..Feed::default()
+            })
+    }
+
+    fn put_feed(&mut self, feed: Feed) -> Result<(), Failure> {
+        self.store.put(Kind::Feed, &feed.key(), &feed)?;
+        self.memory.feeds.insert((feed.channel, feed.device), feed);
+        Ok(())
+    }
+
+    /// What this device has seen of all feeds of a channel.
+    fn heads_digest(&self, channel: i64) -> [u8; 8] {
+        let mut hash = Sha256::new();
+        hash.update(b"treeline heads 1");
+        for (_, feed) in self.memory.feeds.range((channel, 0)..=(channel, u32::MAX)) {
+            hash.update(feed.device.to_be_bytes());
+            hash.update(feed.next.to_be_bytes());
+            hash.update(feed.hash);
+        }
+        let full: [u8; 32] = hash.finalize().into();
+        let mut digest = [0; 8];
+        digest.copy_from_slice(&full[..8]);
+        digest
+    }
+
+    pub(crate) fn wants_message(&self, team: TeamId, name: Name) -> Result<bool, Failure> {
+        let Some(known) = self.memory.teams.get(&team) else {
+            return Ok(false);
+        };
+        let Fields::Message {
+            channel,
+            device,
+            number,
+        } = name.fields()
+        else {
+            return Ok(false);
+        };
+        if device == known.device {
+            return Ok(false);
+        }
+        let Some(channel) = self.memory.channels.get(&ChannelId { team, channel }) else {
+            return Ok(true);
+        };
+        let before = self.store.message_before(channel.row, device, number + 1)?;
+        Ok(before.is_none_or(|(first, chunks)| first + chunks <= number))
+    }
+
+    pub(crate) fn take_message(
+        &mut self,
+        first: Name,
+        count: u32,
+        object: &[u8],
+    ) -> Result<Taken, Failure> {
+        let team = self.team(naming::team_id(first.place()))?.clone();
+        let Some((epoch, aad_bytes)) = group::peek(object) else {
+            return Ok(Taken::Done);
+        };
+        let Some((state_id, _)) = aad_bytes.split_first_chunk::<8>() else {
+            return Ok(Taken::Done);
+        };
+        if aad_bytes != aad(*state_id, first) {
+            return Ok(Taken::Done);
+        }
+        let Some(state) = self.memory.states.get(&(team.id, *state_id)).cloned() else {
+            return Ok(self.without_state(&team, epoch));
+        };
+        let Some(opened) = self.decrypt(&state, object)? else {
+            return Ok(Taken::Done);
+        };
+        let Some(entry) = Entry::decode(&opened.plain) else {
+            return Ok(Taken::Done);
+        };
+        let fits = matches!(first.fields(), Fields::Message { device, number, .. }
+            if device == opened.leaf.device && number == entry.number)
+            && entry.state_id == state.id;
+        if fits {
+            let hash = message::hash(&opened.plain);
+            let arrived = Arrived {
+                leaf: opened.leaf,
+                entry,
+                hash,
+                chunks: count,
+            };
+            self.keep(&team, &state, first, arrived)?;
+        }
+        Ok(Taken::Done)
+    }
+
+    /// A message of a state that is not here: too old for this device, or its commit has yet to
+    /// come.
+    fn without_state(&self, team: &Team, epoch: u64) -> Taken {
+        let oldest = self
+            .memory
+            .states
+            .values()
+            .filter(|state| state.team == team.id)
+            .map(|state| state.epoch)
+            .min();
+        if epoch < team.joined_epoch || oldest.is_some_and(|oldest| epoch < oldest) {
+            Taken::Done
+        } else {
+            Taken::Wait
+        }
+    }
+
+    fn decrypt(&mut self, state: &State, object: &[u8]) -> Result<Option<Opened>, Failure> {
+        self.load_group(state.team, state.namespace)?;
+        let provider = Provider::new(&self.store, &self.crypto, state.namespace);
+        let group = self
+            .groups
+            .get_mut(&state.namespace)
+            .ok_or(StoreError::Corrupt)?;
+        match group.decrypt(&provider, object) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(GroupError::Store(error)) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn keep(
+        &mut self,
+        team: &Team,
+        state: &State,
+        first: Name,
+        arrived: Arrived,
+    ) -> Result<(), Failure> {
+        let Fields::Message {
+            channel, device, ..
+        } = first.fields()
+        else {
+            return Ok(());
+        };
+        let entry = &arrived.entry;
+        let row = self.know_channel(team.id, channel, "")?;
+        if self.groups[&state.namespace].auth_tag() != entry.auth_tag {
+            self.notice("a device sees another state of its team than this one: a fork");
+        }
+        self.check_chain(row, device, entry)?;
+        let text = entry.kind == kind::TEXT && channel > 0;
+        self.store.put_message(&Kept {
+            channel: row,
+            device,
+            number: entry.number,
+            chunks: arrived.chunks,
+            // An author's clock may be ahead; nothing stands in the future.
+            sent_ms: entry.created_ms.min(self.now.millis()),
+            shown: text && std::str::from_utf8(&entry.body).is_ok(),
+            own: false,
+            delivery: Delivery::Origin,
+            sealed: Sealed {
+                user: arrived.leaf.credential.user.clone(),
+                device_name: arrived.leaf.credential.device_name.clone(),
+                kind: entry.kind,
+                body: entry.body.clone(),
+                hash: arrived.hash,
+                failure: String::new(),
+            },
+        })?;
+        self.move_feed(team, row, &arrived)?;
+        if entry.kind == kind::NAME
+            && channel == 0
+            && device == FOUNDER
+            && let Some((channel, name)) = message::read_name(&entry.body)
+        {
+            self.learn_name(team.id, channel, &name)?;
+        }
+        self.told.messages.insert(ChannelId {
+            team: team.id,
+            channel,
+        });
+        Ok(())
+    }
+
+    fn move_feed(&mut self, team: &Team, row: i64, arrived: &Arrived) -> Result<(), Failure> {
+        let (device, entry) = (arrived.leaf.device, &arrived.entry);
+        let known = self.memory.feeds.contains_key(&(row, device));
+        let mut feed = self.feed(row, device);
+        if !known {
+            // Of a device that came after this one everything should be here, from number 0.
+            let member = team.members.get(&device);
+            let whole = member.is_some_and(|member| member.since > team.joined_epoch);
+            feed.base = if whole { 0 } else { entry.number };
+        }
+        feed.base = feed.base.min(entry.number);
+        if entry.number + arrived.chunks > feed.next {
+            feed.next = entry.number + arrived.chunks;
+            feed.hash = arrived.hash;
+        }
+        feed.lamport = feed.lamport.max(entry.lamport);
+        self.put_feed(feed)
+    }
+
+    /// Compares the entry's link with the entry directly before it, if that is here.
+    fn check_chain(&mut self, row: i64, device: u32, entry: &Entry) -> Result<(), Failure> {
+        let feed = self.memory.feeds.get(&(row, device));
+        let before = match feed {
+            Some(feed) if feed.next == entry.number => Some(feed.hash),
+            _ => match self.store.message_before(row, device, entry.number)? {
+                Some((number, chunks)) if number + chunks == entry.number => self
+                    .store
+                    .message(row, device, number)?
+                    .map(|kept| kept.sealed.hash),
+                _ => None,
+            },
+        };
+        let first = (entry.number == 0).then_some([0; 16]);
+        if before.or(first).is_some_and(|hash| hash != entry.prev_hash) {
+            self.notice("a device's messages do not follow each other: it may show others else");
+        }
+        Ok(())
+    }
+}
+
+fn aad(state: StateId, name: Name) -> Vec<u8> {
+    [&state[..], &name.to_bytes()].concat()
+}

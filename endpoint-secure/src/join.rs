@@ -1,0 +1,535 @@
+//! Coming into a team: invites, key packages, and the welcome.
+//!
+//! The invite names the admin by a full fingerprint, and the welcome is taken from nobody else. The
+//! other direction, the admin's check of this device's fingerprint, is in `commit`. Source:
+//! docs/architecture.md, "Devices, joining".
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64URL_NOPAD;
+use endpoint_secure_api::{
+    Answer, Code, Invite as ApiInvite, JoinStage, Suite, Team as ApiTeam, TeamId,
+};
+use proto::limits::{DAY_MS, KEY_PACKAGE_LIFE_MS, SMALL_FRAGMENTS};
+use proto::{
+    Chunk, Fields, Fingerprint, Grant, GrantId, Name, Prefix, PublicKey, Verbs, split_with_key,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::commit::{Bundle, TREE_RUN, open_tree};
+use crate::device::session::{Failure, Session, refuse};
+use crate::group::{self, Group, GroupError, Leaf, LeafSigner, Provider};
+use crate::naming::{self, Credential, FOUNDER};
+use crate::pending::Taken;
+use crate::store::outbox::NO_MESSAGE;
+use crate::store::{Kind, StoreError, decode, encode};
+use crate::team::{Member, Seed, Team};
+
+const INVITE_HEAD: &str = "treeline-invite-";
+const INVITE_VERSION: u8 = 1;
+/// The longest invite text, in bytes.
+const INVITE_BYTES: usize = 8 * 1024;
+/// How long a key package stands at relays, in milliseconds: below their limit, for clocks differ.
+const PACKAGE_LIFE_MS: u64 = KEY_PACKAGE_LIFE_MS - DAY_MS;
+
+/// What an invite says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// The origin's public key.
+    pub origin: [u8; 32],
+    /// The organisation's number.
+    pub org: u32,
+    /// The team's number.
+    pub team: u32,
+    /// The team's cipher suite.
+    pub suite: Suite,
+    /// The whole fingerprint of the admin's device.
+    pub admin: [u8; 32],
+    /// The organisation's name.
+    pub organisation: String,
+    /// The team's name.
+    pub team_name: String,
+    /// Relays to try.
+    pub relays: Vec<String>,
+}
+
+type InviteFields = (
+    u8,
+    [u8; 32],
+    u32,
+    u32,
+    u16,
+    [u8; 32],
+    String,
+    String,
+    Vec<String>,
+);
+
+impl Invite {
+    fn id(&self) -> TeamId {
+        TeamId {
+            origin: PublicKey(self.origin).origin_id().get(),
+            org: self.org,
+            team: self.team,
+        }
+    }
+
+    fn to_text(&self) -> Result<String, StoreError> {
+        let suite: u16 = match self.suite {
+            Suite::PostQuantum => 0x004F,
+            Suite::Classic => 0x0001,
+        };
+        let bytes = encode(&(
+            INVITE_VERSION,
+            self.origin,
+            self.org,
+            self.team,
+            suite,
+            self.admin,
+            &self.organisation,
+            &self.team_name,
+            &self.relays,
+        ))?;
+        Ok(format!("{INVITE_HEAD}{}", BASE64URL_NOPAD.encode(&bytes)))
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let body = text.trim().strip_prefix(INVITE_HEAD)?;
+        if body.len() > INVITE_BYTES {
+            return None;
+        }
+        let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).ok()?;
+        let fields: InviteFields = decode(&bytes).ok()?;
+        let (version, origin, org, team, suite, admin, organisation, team_name, relays) = fields;
+        let suite = match suite {
+            0x004F => Suite::PostQuantum,
+            0x0001 => Suite::Classic,
+            _ => return None,
+        };
+        let fits = version == INVITE_VERSION
+            && org <= proto::Place::ORG_MAX
+            && team <= proto::Place::TEAM_MAX;
+        let this = Self {
+            origin,
+            org,
+            team,
+            suite,
+            admin,
+            organisation,
+            team_name,
+            relays,
+        };
+        // Exactly one text for an invite: what was cut, or has something behind it, is none.
+        (fits && this.to_text().ok().as_deref() == Some(text.trim())).then_some(this)
+    }
+
+    fn answer(&self, text: String) -> ApiInvite {
+        ApiInvite {
+            text,
+            team: self.id(),
+            organisation: self.organisation.clone(),
+            team_name: self.team_name.clone(),
+            admin: Fingerprint(self.admin).to_hex(),
+            relays: self.relays.clone(),
+        }
+    }
+}
+
+/// A team this device has asked to join.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Joining {
+    /// The team.
+    pub team: TeamId,
+    /// The invite.
+    pub invite: Invite,
+    /// The seed of the leaf signing key.
+    pub seed: Seed,
+    /// The salt of the device number.
+    pub salt: [u8; 16],
+    /// Where the key package's private half lies.
+    pub namespace: i64,
+    /// When relays drop the key package.
+    pub expires_ms: u64,
+    /// The welcome, when it has come.
+    pub welcome: Vec<u8>,
+    /// The blob with its tree: whose, and its first number.
+    pub tree: (u32, u32),
+    /// The key of that blob.
+    pub tree_key: Seed,
+}
+
+impl Joining {
+    pub(crate) fn answer(&self) -> ApiTeam {
+        ApiTeam {
+            id: self.team,
+            name: String::new(),
+            organisation: String::new(),
+            epoch: 0,
+            devices: 0,
+            suite: self.invite.suite,
+            admin: false,
+            stage: if self.welcome.is_empty() {
+                JoinStage::WaitingForAdmin
+            } else {
+                JoinStage::Fetching
+            },
+            own_device: self.device().unwrap_or(0),
+        }
+    }
+
+    fn device(&self) -> Option<u32> {
+        let signing = LeafSigner::from_seed(&self.seed.0).public();
+        naming::device_number(self.team, &signing, &self.salt)
+    }
+}
+
+impl Session {
+    pub(crate) fn create_invite(&self, id: TeamId) -> Result<Answer, Failure> {
+        let team = self.team(id)?;
+        let admin = team.members.get(&FOUNDER).ok_or(StoreError::Corrupt)?;
+        let invite = Invite {
+            origin: team.origin,
+            org: id.org,
+            team: id.team,
+            suite: team.suite,
+            admin: PublicKey(admin.publishing).fingerprint().0,
+            organisation: team.organisation.clone(),
+            team_name: team.name.clone(),
+            relays: self.memory.network.relays.clone(),
+        };
+        let text = invite.to_text()?;
+        Ok(Answer::Invite(invite.answer(text)))
+    }
+
+    pub(crate) fn read_invite(&self, text: &str) -> Result<Answer, Failure> {
+        let invite = parse(text)?;
+        Ok(Answer::Invite(invite.answer(text.trim().into())))
+    }
+
+    pub(crate) fn join(&mut self, text: &str) -> Result<Answer, Failure> {
+        let invite = parse(text)?;
+        let id = invite.id();
+        if let Some(team) = self.memory.teams.get(&id) {
+            return Ok(Answer::Team(self.team_answer(team)));
+        }
+        if let Some(joining) = self.memory.joining.get(&id) {
+            return Ok(Answer::Team(joining.answer()));
+        }
+        self.configure_with(PublicKey(invite.origin), &invite.relays)?;
+        let mut joining = Joining {
+            team: id,
+            invite,
+            seed: Seed::random()?,
+            salt: [0; 16],
+            namespace: 0,
+            expires_ms: 0,
+            welcome: Vec::new(),
+            tree: (0, 0),
+            tree_key: Seed([0; 32]),
+        };
+        while joining.device().is_none() || joining.salt == [0; 16] {
+            getrandom::fill(&mut joining.salt).map_err(|_| StoreError::Random)?;
+        }
+        let answer = joining.answer();
+        self.offer(joining)?;
+        self.subscribe(self.welcome_prefix(id))?;
+        self.told.teams = true;
+        Ok(Answer::Team(answer))
+    }
+
+    /// Makes and publishes a key package.
+    fn offer(&mut self, mut joining: Joining) -> Result<(), Failure> {
+        joining.namespace = self.new_namespace()?;
+        joining.expires_ms = self.now.millis() + PACKAGE_LIFE_MS;
+        let signer = LeafSigner::from_seed(&joining.seed.0);
+        let identity = &self.memory.identity;
+        let credential = Credential::bind(
+            (&identity.user, &identity.device),
+            &self.memory.signer,
+            joining.salt,
+            joining.team,
+            &signer.public(),
+        );
+        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
+        let package = group::key_package(&provider, joining.invite.suite, &signer, &credential)?;
+        let key = self.memory.signer.public_key();
+        let Ok(parts) = split_with_key(&package, SMALL_FRAGMENTS, &key) else {
+            return refuse(Code::Usage, "the key package is too long for its name");
+        };
+        let first = Name::new(
+            naming::place(joining.team),
+            Fields::KeyPackage {
+                fingerprint: key.fingerprint().name_bits(),
+                fragment: 0,
+            },
+        );
+        let expiry = proto::Timestamp::from_millis(joining.expires_ms);
+        for (index, part) in parts.iter().enumerate() {
+            let chunk = first.offset(index as u32).and_then(|name| {
+                Chunk::sign(name, expiry, GrantId::NONE, part, &self.memory.signer).ok()
+            });
+            let chunk = chunk.ok_or(StoreError::Corrupt)?;
+            self.store.forget_posted(chunk.name().to_bytes())?;
+            self.store.post(&chunk, (NO_MESSAGE, 0, 0))?;
+        }
+        self.put_joining(joining)
+    }
+
+    fn put_joining(&mut self, joining: Joining) -> Result<(), Failure> {
+        let key = naming::team_bytes(joining.team);
+        self.store.put(Kind::Joining, &key, &joining)?;
+        self.memory.joining.insert(joining.team, joining);
+        Ok(())
+    }
+
+    pub(crate) fn key_packages_expire_ms(&self) -> Option<u64> {
+        let waiting = self.memory.joining.values();
+        waiting
+            .filter(|joining| joining.welcome.is_empty())
+            .map(|joining| joining.expires_ms)
+            .min()
+    }
+
+    /// Publishes new key packages for those that relays have dropped.
+    pub(crate) fn renew_key_packages(&mut self) -> Result<(), Failure> {
+        let now = self.now.millis();
+        let expired: Vec<Joining> = self
+            .memory
+            .joining
+            .values()
+            .filter(|joining| joining.welcome.is_empty() && joining.expires_ms <= now)
+            .cloned()
+            .collect();
+        for joining in expired {
+            self.store.delete_mls(joining.namespace)?;
+            self.offer(joining)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_welcome(&mut self, id: TeamId, object: &[u8]) -> Result<Taken, Failure> {
+        let Some(mut joining) = self.memory.joining.get(&id).cloned() else {
+            return Ok(Taken::Done);
+        };
+        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
+        let bundle = match group::look_into(&provider, object) {
+            Ok(bundle) => decode::<Bundle>(&bundle),
+            Err(GroupError::Store(error)) => return Err(error.into()),
+            // For an older key package of ours, or nobody's: not a word to the person.
+            Err(_) => return Ok(Taken::Done),
+        };
+        let Ok(bundle) = bundle else {
+            return Ok(Taken::Done);
+        };
+        if bundle.version != 1 || !bundle.tree.1.is_multiple_of(TREE_RUN) {
+            self.notice("a welcome has come that this version cannot read; update the program");
+            return Ok(Taken::Done);
+        }
+        if !joining.welcome.is_empty() {
+            self.unsubscribe(tree_prefix(&joining))?;
+        }
+        joining.welcome = object.to_vec();
+        joining.tree = bundle.tree;
+        joining.tree_key = Seed(bundle.tree_key);
+        self.subscribe(tree_prefix(&joining))?;
+        self.put_joining(joining)?;
+        self.told.teams = true;
+        Ok(Taken::Done)
+    }
+
+    pub(crate) fn take_tree(
+        &mut self,
+        id: TeamId,
+        first: Name,
+        object: &[u8],
+    ) -> Result<Taken, Failure> {
+        let Some(joining) = self.memory.joining.get(&id).cloned() else {
+            return Ok(Taken::Done);
+        };
+        let expected = Fields::Blob {
+            device: joining.tree.0,
+            number: joining.tree.1,
+        };
+        if first.fields() != expected || joining.welcome.is_empty() {
+            return Ok(Taken::Done);
+        }
+        let Some(tree) = open_tree(&joining.tree_key.0, object) else {
+            return Ok(Taken::Done);
+        };
+        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
+        let joined = group::join(&provider, id, &joining.welcome, &tree);
+        match joined.and_then(|joined| self.judge(&joining, joined)) {
+            Ok((group, bundle)) => self.come_in(joining, group, bundle)?,
+            Err(GroupError::Store(error)) => return Err(error.into()),
+            Err(_) => self.reject(joining)?,
+        }
+        Ok(Taken::Done)
+    }
+
+    /// Takes a welcome from nobody but the admin that the invite names in full.
+    fn judge(
+        &self,
+        joining: &Joining,
+        (group, author, bundle): (Group, Leaf, Vec<u8>),
+    ) -> Result<(Group, Bundle), GroupError> {
+        let admin = author.credential.publishing_key().fingerprint();
+        if admin.0 != joining.invite.admin || author.device != FOUNDER {
+            return Err(GroupError::Invalid("the welcome's author"));
+        }
+        let bundle: Bundle = decode(&bundle).map_err(|_| GroupError::Invalid("the welcome"))?;
+        let own = self.memory.signer.public_key();
+        if !grants_hold(&bundle.chain, joining, own) {
+            return Err(GroupError::Invalid("the grant in the welcome"));
+        }
+        Ok((group, bundle))
+    }
+
+    /// A welcome that somebody else than the admin sent: everything but the key package is dropped.
+    fn reject(&mut self, mut joining: Joining) -> Result<(), Failure> {
+        self.notice("a welcome has come that is not from the admin of the invite; it is ignored");
+        self.unsubscribe(tree_prefix(&joining))?;
+        let old = joining.namespace;
+        joining.namespace = self.new_namespace()?;
+        self.store.copy_mls(old, joining.namespace)?;
+        self.store.delete_mls(old)?;
+        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
+        group::drop_group(&provider, joining.team)?;
+        joining.welcome.clear();
+        self.put_joining(joining)
+    }
+
+    fn come_in(&mut self, joining: Joining, group: Group, bundle: Bundle) -> Result<(), Failure> {
+        let id = joining.team;
+        let namespace = joining.namespace;
+        let provider = Provider::new(&self.store, &self.crypto, namespace);
+        group.forget_key_package(&provider)?;
+        let epoch = group.epoch();
+        let members: BTreeMap<u32, Member> = bundle
+            .members
+            .iter()
+            .map(|(device, publishing)| {
+                let member = Member {
+                    publishing: *publishing,
+                    since: epoch,
+                };
+                (*device, member)
+            })
+            .collect();
+        let not_after_ms = bundle
+            .chain
+            .last()
+            .and_then(|bytes| Chunk::decode(bytes.clone().into()).ok())
+            .map_or(0, |chunk| chunk.expiry().millis());
+        self.unsubscribe(tree_prefix(&joining))?;
+        self.unsubscribe(self.welcome_prefix(id))?;
+        let team = Team {
+            id,
+            name: bundle.team,
+            organisation: bundle.organisation,
+            origin: joining.invite.origin,
+            suite: group.suite(),
+            seed: joining.seed.clone(),
+            device: joining.device().ok_or(StoreError::Corrupt)?,
+            chain: bundle.chain,
+            not_after_ms,
+            tip: group.state_id(),
+            joined_epoch: epoch,
+            members,
+            next_blob: 0,
+        };
+        self.enter(team, &group, namespace, None)?;
+        self.groups.insert(namespace, group);
+        for (channel, name) in &bundle.channels {
+            self.know_channel(id, *channel, name)?;
+        }
+        self.store.delete(Kind::Joining, &naming::team_bytes(id))?;
+        self.memory.joining.remove(&id);
+        Ok(())
+    }
+
+    fn welcome_prefix(&self, team: TeamId) -> Prefix {
+        let fingerprint = self.memory.signer.public_key().fingerprint();
+        let fields = Fields::Welcome {
+            fingerprint: fingerprint.name_bits(),
+            fragment: 0,
+        };
+        Prefix::of(Name::new(naming::place(team), fields), 128 - 4)
+    }
+}
+
+fn tree_prefix(joining: &Joining) -> Prefix {
+    let fields = Fields::Blob {
+        device: joining.tree.0,
+        number: joining.tree.1,
+    };
+    let name = Name::new(naming::place(joining.team), fields);
+    Prefix::of(name, 128 - TREE_RUN.trailing_zeros() as u8)
+}
+
+fn parse(text: &str) -> Result<Invite, Failure> {
+    match Invite::from_text(text) {
+        Some(invite) => Ok(invite),
+        None => refuse(
+            Code::Configuration,
+            "this is not an invite; copy the whole text that begins with treeline-invite-",
+        ),
+    }
+}
+
+/// Whether the chain leads from the invite's origin to this device's names.
+fn grants_hold(chain: &[Vec<u8>], joining: &Joining, own: PublicKey) -> bool {
+    let chunks: Option<Vec<Chunk>> = chain
+        .iter()
+        .map(|bytes| Chunk::decode(bytes.clone().into()).ok())
+        .collect();
+    let Some((root, rest)) = chunks.as_deref().and_then(<[Chunk]>::split_first) else {
+        return false;
+    };
+    let origin = PublicKey(joining.invite.origin);
+    let mut parent = Grant::from_origin(root, &origin).ok();
+    let mut before = root;
+    for chunk in rest {
+        parent = parent
+            .filter(|_| chunk.grant() == GrantId::of(before))
+            .and_then(|parent| Grant::from_issuer(chunk, &parent).ok());
+        before = chunk;
+    }
+    let first = Name::new(
+        naming::place(joining.team),
+        Fields::Message {
+            channel: 1,
+            device: joining.device().unwrap_or(FOUNDER),
+            number: 0,
+        },
+    );
+    parent.is_some_and(|grant| grant.subject == own && grant.permits(Verbs::PUBLISH, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invite() -> Invite {
+        Invite {
+            origin: [1; 32],
+            org: 2,
+            team: 3,
+            suite: Suite::Classic,
+            admin: [4; 32],
+            organisation: "Harbour".into(),
+            team_name: "Night shift".into(),
+            relays: vec![format!("127.0.0.1:7000#{}", "ab".repeat(32))],
+        }
+    }
+
+    #[test]
+    fn an_invite_comes_back_and_no_other_text_is_one() {
+        let text = invite().to_text().unwrap();
+        assert_eq!(Invite::from_text(&format!(" {text}\n")), Some(invite()));
+        for end in 0..text.len() {
+            assert_eq!(Invite::from_text(&text[..end]), None, "{end}");
+        }
+        assert_eq!(Invite::from_text(&format!("{text}AA")), None);
+        assert_eq!(Invite::from_text("treeline-org-AAAA"), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! Chunks on their way in: joined to objects, handed to the room they are for, and kept on disk
+//! while their other fragments or their MLS state are missing.
+//!
+//! It trusts no chunk: names find, hashes and signatures decide in the room that takes the object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use endpoint_secure_api::TeamId;
+use proto::limits::{COMMIT_FRAGMENTS, MESSAGE_FRAGMENTS, OBJECT_BYTES, SMALL_FRAGMENTS};
+use proto::{Chunk, Fields, Join, Joined, Name, PublicKey};
+
+use crate::device::session::{Failure, Session};
+use crate::naming;
+use crate::store::{Store, StoreError};
+
+/// Chunks that are kept, at most: 20,000 take 22 MB.
+const KEPT: usize = 20_000;
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It was used, or never will be.
+    Done,
+    /// Something that it needs has not come yet.
+    Wait,
+}
+
+/// Chunks that wait, mirrored in memory.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    chunks: BTreeMap<u128, Chunk>,
+    stored: BTreeSet<u128>,
+    fresh: BTreeSet<u128>,
+    gone: BTreeSet<u128>,
+}
+
+impl Waiting {
+    pub(crate) fn load(store: &Store) -> Result<Self, StoreError> {
+        let mut this = Self::default();
+        for bytes in store.pending()? {
+            let chunk = Chunk::decode(bytes.into()).map_err(|_| StoreError::Corrupt)?;
+            this.stored.insert(chunk.name().0);
+            this.chunks.insert(chunk.name().0, chunk);
+        }
+        Ok(this)
+    }
+
+    /// Writes what changed; a chunk that came and went within one event is never written.
+    pub(crate) fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
+        for name in std::mem::take(&mut self.gone) {
+            store.drop_pending(name)?;
+        }
+        for name in std::mem::take(&mut self.fresh) {
+            if let Some(chunk) = self.chunks.get(&name) {
+                store.keep_pending(name, chunk.encoded())?;
+                self.stored.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.fresh.is_empty() || !self.gone.is_empty()
+    }
+
+    fn insert(&mut self, chunk: Chunk) -> bool {
+        let name = chunk.name().0;
+        if self.chunks.len() >= KEPT && !self.chunks.contains_key(&name) {
+            return false;
+        }
+        self.fresh.insert(name);
+        self.chunks.insert(name, chunk);
+        true
+    }
+
+    fn remove(&mut self, name: u128) {
+        self.chunks.remove(&name);
+        self.fresh.remove(&name);
+        if self.stored.remove(&name) {
+            self.gone.insert(name);
+        }
+    }
+
+    /// The run of fragments that this name is in, if all of it is here: from its first.
+    fn run_of(&self, name: u128, most: usize) -> Option<Vec<Chunk>> {
+        let mut first = name;
+        for _ in 0..most {
+            match kind(self.chunks.get(&first)?) {
+                Part::Continued => first = first.checked_sub(1)?,
+                Part::Begins => return self.run_from(first, most),
+            }
+        }
+        None
+    }
+
+    fn run_from(&self, first: u128, most: usize) -> Option<Vec<Chunk>> {
+        let mut run: Vec<Chunk> = Vec::new();
+        let mut length = 0usize;
+        for index in 0..most as u128 {
+            let chunk = self.chunks.get(&(first + index))?;
+            let data = fragment(chunk);
+            if index == 0 {
+                match announced(&data) {
+                    None => return Some(vec![chunk.clone()]),
+                    Some(announced) => length = announced,
+                }
+                length = length.saturating_sub(data.len().saturating_sub(37));
+            } else {
+                length = length.saturating_sub(data.len().saturating_sub(1));
+            }
+            run.push(chunk.clone());
+            if length == 0 {
+                return Some(run);
+            }
+        }
+        None
+    }
+}
+
+enum Part {
+    Begins,
+    Continued,
+}
+
+/// The fragment in a chunk: key packages carry their key in front of it.
+fn fragment(chunk: &Chunk) -> bytes::Bytes {
+    let data = chunk.data();
+    match chunk.name().fields() {
+        Fields::KeyPackage { .. } if data.len() >= 32 => data.slice(32..),
+        _ => data,
+    }
+}
+
+fn kind(chunk: &Chunk) -> Part {
+    match fragment(chunk).first() {
+        Some(2) => Part::Continued,
+        _ => Part::Begins,
+    }
+}
+
+/// The length that a first fragment announces; `None` for a whole object.
+fn announced(data: &[u8]) -> Option<usize> {
+    let (head, rest) = data.split_first()?;
+    let length = rest.first_chunk::<4>()?;
+    (*head == 1).then_some(u32::from_be_bytes(*length) as usize)
+}
+
+fn most(fields: Fields) -> usize {
+    match fields {
+        Fields::Message { .. } => MESSAGE_FRAGMENTS,
+        Fields::Commit { .. } => COMMIT_FRAGMENTS,
+        Fields::Blob { .. } => crate::commit::TREE_RUN as usize,
+        _ => SMALL_FRAGMENTS,
+    }
+}
+
+impl Session {
+    /// Takes the chunks of one frame, in the order of their names.
+    pub(crate) fn received(&mut self, id: u32, mut chunks: Vec<Chunk>) -> Result<(), Failure> {
+        if !self.is_subscribed(id) {
+            return Ok(());
+        }
+        chunks.sort_by_key(Chunk::name);
+        for chunk in chunks {
+            self.receive(chunk)?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, chunk: Chunk) -> Result<(), Failure> {
+        let name = chunk.name();
+        if !self.wants(name)? || self.is_forged(&chunk) {
+            return Ok(());
+        }
+        if !self.memory.waiting.insert(chunk) {
+            self.notice("too many messages wait for a change of their team that has not come");
+            return Ok(());
+        }
+        self.try_run(name)
+    }
+
+    /// Uses the object that this name belongs to, if all of it is here.
+    fn try_run(&mut self, name: Name) -> Result<(), Failure> {
+        let fields = name.fields();
+        let Some(run) = self.memory.waiting.run_of(name.0, most(fields)) else {
+            return Ok(());
+        };
+        let first = run[0].name();
+        let count = run.len() as u32;
+        let (forged, run): (Vec<_>, Vec<_>) = run.into_iter().partition(|one| self.is_forged(one));
+        if !forged.is_empty() {
+            // The true ones may still come; the others of the run stay.
+            for chunk in forged {
+                self.memory.waiting.remove(chunk.name().0);
+            }
+            return Ok(());
+        }
+        let taken = match join(&run) {
+            Some(object) => self.take(first, count, &object, &run[0])?,
+            None => Taken::Done,
+        };
+        if taken == Taken::Done {
+            for chunk in run {
+                self.memory.waiting.remove(chunk.name().0);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        first: Name,
+        count: u32,
+        object: &[u8],
+        chunk: &Chunk,
+    ) -> Result<Taken, Failure> {
+        let team = naming::team_id(first.place());
+        match first.fields() {
+            Fields::Message { .. } => self.take_message(first, count, object),
+            Fields::Commit { epoch, .. } => self.take_commit(team, epoch, object),
+            Fields::KeyPackage { .. } => match chunk.self_certifying_key() {
+                Some(key) => self.take_key_package(team, key, object),
+                None => Ok(Taken::Done),
+            },
+            Fields::Welcome { .. } => self.take_welcome(team, object),
+            Fields::Blob { .. } => self.take_tree(team, first, object),
+            _ => Ok(Taken::Done),
+        }
+    }
+
+    /// After a new state: what waited for it, in the order of names.
+    pub(crate) fn retry_waiting(&mut self, team: TeamId) -> Result<(), Failure> {
+        let names: Vec<Name> = self
+            .memory
+            .waiting
+            .chunks
+            .values()
+            .filter(|chunk| {
+                let ours = naming::team_id(chunk.name().place()) == team;
+                ours && matches!(kind(chunk), Part::Begins)
+            })
+            .map(Chunk::name)
+            .collect();
+        for name in names {
+            self.try_run(name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a chunk of this name can be of use.
+    fn wants(&self, name: Name) -> Result<bool, Failure> {
+        let team = naming::team_id(name.place());
+        Ok(match name.fields() {
+            Fields::Message { .. } => self.wants_message(team, name)?,
+            Fields::Commit { .. } => self.memory.teams.contains_key(&team),
+            Fields::KeyPackage { .. } => self.memory.adding.keys().any(|key| key.0 == team),
+            Fields::Welcome { .. } | Fields::Blob { .. } => self.memory.joining.contains_key(&team),
+            _ => false,
+        })
+    }
+
+    /// Whether the signature is another's than that of the device the name belongs to. An author
+    /// who is not known yet is judged when it is.
+    fn is_forged(&self, chunk: &Chunk) -> bool {
+        let team = self
+            .memory
+            .teams
+            .get(&naming::team_id(chunk.name().place()));
+        let key = match chunk.name().fields() {
+            Fields::KeyPackage { .. } => match chunk.self_certifying_key() {
+                Some(key) => Some(key),
+                None => return true,
+            },
+            Fields::Message { device, .. } => team
+                .and_then(|team| team.members.get(&device))
+                .map(|member| PublicKey(member.publishing)),
+            _ => None,
+        };
+        key.is_some_and(|key| !chunk.verifies(&key))
+    }
+}
+
+fn join(run: &[Chunk]) -> Option<Vec<u8>> {
+    let mut join = Join::default();
+    for chunk in run {
+        if let Joined::Object(object) = join.push(&fragment(chunk), OBJECT_BYTES).ok()? {
+            return Some(object);
+        }
+    }
+    None
+}

@@ -1,0 +1,367 @@
+//! The shell around [`Device`]: pipes into events, effects into bytes. It decides nothing.
+//!
+//! One thread reads each pipe, one writes each, and one bounded channel leads to the device's own
+//! thread, which therefore never waits for a peer. A peer that does not read loses its pipe. Source:
+//! docs/architecture.md, "Core and shell".
+
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use endpoint_secure_api::codec::{Frame as DoorFrame, Kind};
+use endpoint_secure_api::{Code, Refusal};
+use proto::{Frame, FrameDecoder, Timestamp};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg,
+    sendmsg,
+};
+
+use crate::device::{Asker, Device, Effect, Event};
+
+/// Inputs that wait for the device, at most.
+const INPUTS: usize = 256;
+/// Frames that wait for a pipe's reader, at most.
+const OUTPUTS: usize = 4096;
+/// The longest sleep.
+const IDLE: Duration = Duration::from_secs(60);
+/// Bytes of a packet on the control socket, at most: a tag and 32 KiB.
+const PACKET: usize = 1 + 32 * 1024;
+
+enum Input {
+    Door(OwnedFd),
+    Net(OwnedFd),
+    Command(Asker, endpoint_secure_api::Command),
+    Malformed(Asker),
+    Frame(u64, Frame),
+    NetGone(u64),
+    StarterGone,
+}
+
+/// A pipe's writing half: a queue to its thread, and the stream to cut it.
+struct Pipe<T> {
+    number: u64,
+    queue: SyncSender<T>,
+    stream: UnixStream,
+}
+
+impl<T> Pipe<T> {
+    /// `false` when the peer does not read, or is gone.
+    fn send(&self, item: T) -> bool {
+        match self.queue.try_send(item) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.cut();
+                false
+            }
+        }
+    }
+
+    fn cut(&self) {
+        // It may be cut already.
+        self.stream.shutdown(Shutdown::Both).ok();
+    }
+}
+
+/// The device and its pipes.
+pub struct Shell {
+    device: Device,
+    inputs: Receiver<Input>,
+    sender: SyncSender<Input>,
+    door: Option<Pipe<DoorFrame>>,
+    net: Option<Pipe<Frame>>,
+    pipes: u64,
+}
+
+impl Shell {
+    /// Starts to read the control socket, which is descriptor 0.
+    pub fn new(device: Device) -> Self {
+        let (sender, inputs) = sync_channel(INPUTS);
+        let control = sender.clone();
+        thread::spawn(move || read_control(&control));
+        Self {
+            device,
+            inputs,
+            sender,
+            door: None,
+            net: None,
+            pipes: 0,
+        }
+    }
+
+    /// Runs until the starter is gone.
+    pub fn run(mut self) {
+        tell(b'L', b"ready");
+        loop {
+            match self.inputs.recv_timeout(self.sleep()) {
+                Ok(Input::StarterGone) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(input) => self.take(input),
+                Err(RecvTimeoutError::Timeout) => self.device.handle(Event::Tick, now()),
+            }
+            self.carry_out();
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        let until = self.device.next_timeout();
+        until.map_or(IDLE, |time| {
+            Duration::from_millis(time.since(now()).clamp(1, IDLE.as_millis() as u64))
+        })
+    }
+
+    fn take(&mut self, input: Input) {
+        let now = now();
+        match input {
+            Input::Door(descriptor) => self.open_door(descriptor),
+            Input::Net(descriptor) => self.open_net(descriptor),
+            Input::Command(asker, command) => {
+                self.device.handle(Event::Command(asker, command), now);
+            }
+            Input::Malformed(asker) => {
+                let refusal = Refusal::new(Code::Usage, "the command cannot be read");
+                self.answer(asker, Err(refusal));
+            }
+            Input::Frame(link, frame) => {
+                if self.net.as_ref().is_some_and(|net| net.number == link) {
+                    self.device.handle(Event::Net(frame), now);
+                }
+            }
+            Input::NetGone(link) => {
+                if self.net.as_ref().is_some_and(|net| net.number == link) {
+                    self.close_net();
+                }
+            }
+            Input::StarterGone => {}
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.device.next_effect() {
+            match effect {
+                Effect::Answer(asker, answer) => self.answer(asker, answer),
+                Effect::Event(event) => {
+                    if let Ok(frame) = DoorFrame::of(Kind::Event, 0, &event) {
+                        self.push_door(frame);
+                    }
+                }
+                Effect::Frame(frame) => {
+                    let gone = self.net.as_ref().is_some_and(|net| !net.send(frame));
+                    if gone {
+                        self.close_net();
+                    }
+                }
+                Effect::CloseNet(why) => {
+                    tracing::warn!(why, "the link to the network process is closed");
+                    if let Some(net) = self.net.take() {
+                        net.cut();
+                    }
+                }
+                Effect::Configure(text) => tell(b'C', text.as_bytes()),
+            }
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, answer: Result<endpoint_secure_api::Answer, Refusal>) {
+        let frame = match &answer {
+            Ok(answer) => DoorFrame::of(Kind::Answer, asker.id, answer),
+            Err(refusal) => DoorFrame::of(Kind::Refusal, asker.id, refusal),
+        };
+        let frame = frame.or_else(|_| {
+            let refusal = Refusal::new(Code::Usage, "the answer is too long; ask for less");
+            DoorFrame::of(Kind::Refusal, asker.id, &refusal)
+        });
+        let newest = self
+            .door
+            .as_ref()
+            .is_some_and(|door| door.number == asker.door);
+        if let (Ok(frame), true) = (frame, newest) {
+            self.push_door(frame);
+        }
+    }
+
+    fn push_door(&mut self, frame: DoorFrame) {
+        if self.door.as_ref().is_some_and(|door| !door.send(frame)) {
+            self.door = None;
+        }
+    }
+
+    fn open_door(&mut self, descriptor: OwnedFd) {
+        if let Some(door) = self.door.take() {
+            door.cut();
+        }
+        let number = self.next_number();
+        let sender = self.sender.clone();
+        self.door = open(number, descriptor, write_door, move |stream| {
+            read_door(stream, number, &sender);
+        });
+    }
+
+    fn open_net(&mut self, descriptor: OwnedFd) {
+        self.close_net();
+        let number = self.next_number();
+        let sender = self.sender.clone();
+        self.net = open(number, descriptor, write_net, move |stream| {
+            read_net(stream, number, &sender);
+        });
+        if self.net.is_some() {
+            self.device.handle(Event::NetUp, now());
+        }
+    }
+
+    fn close_net(&mut self) {
+        if let Some(net) = self.net.take() {
+            net.cut();
+            self.device.handle(Event::NetDown, now());
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.pipes += 1;
+        self.pipes
+    }
+}
+
+fn open<T: Send + 'static>(
+    number: u64,
+    descriptor: OwnedFd,
+    write: fn(UnixStream, &Receiver<T>),
+    read: impl FnOnce(UnixStream) + Send + 'static,
+) -> Option<Pipe<T>> {
+    let stream = UnixStream::from(descriptor);
+    let (input, output) = (stream.try_clone().ok()?, stream.try_clone().ok()?);
+    let (queue, items) = sync_channel(OUTPUTS);
+    thread::spawn(move || write(output, &items));
+    thread::spawn(move || read(input));
+    Some(Pipe {
+        number,
+        queue,
+        stream,
+    })
+}
+
+fn write_door(mut stream: UnixStream, frames: &Receiver<DoorFrame>) {
+    for frame in frames {
+        if frame.write(&mut stream).is_err() {
+            return;
+        }
+    }
+}
+
+fn write_net(mut stream: UnixStream, frames: &Receiver<Frame>) {
+    let mut bytes = Vec::new();
+    while let Ok(frame) = frames.recv() {
+        bytes.clear();
+        frame.encode(&mut bytes);
+        while bytes.len() < PACKET
+            && let Ok(frame) = frames.try_recv()
+        {
+            frame.encode(&mut bytes);
+        }
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+/// The one kind of frame that is accepted from a front end is a command.
+fn read_door(mut stream: UnixStream, door: u64, inputs: &SyncSender<Input>) {
+    while let Ok(Some(frame)) = DoorFrame::read(&mut stream) {
+        if frame.kind != Kind::Command {
+            break;
+        }
+        let asker = Asker { door, id: frame.id };
+        let input = match frame.parse() {
+            Ok(command) => Input::Command(asker, command),
+            Err(_) => Input::Malformed(asker),
+        };
+        if inputs.send(input).is_err() {
+            break;
+        }
+    }
+    stream.shutdown(Shutdown::Both).ok();
+}
+
+fn read_net(mut stream: UnixStream, link: u64, inputs: &SyncSender<Input>) {
+    let mut decoder = FrameDecoder::default();
+    let mut buffer = vec![0; 64 * 1024];
+    'link: while let Ok(count) = stream.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        decoder.push(&buffer[..count]);
+        loop {
+            let frame = match decoder.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => break 'link,
+            };
+            if inputs.send(Input::Frame(link, frame)).is_err() {
+                break 'link;
+            }
+        }
+    }
+    // Without a device there is nobody to tell.
+    inputs.send(Input::NetGone(link)).ok();
+}
+
+fn read_control(inputs: &SyncSender<Input>) {
+    let mut packet = vec![0; PACKET];
+    while let Ok(Some((tag, descriptor))) = receive(&mut packet) {
+        let input = match (tag, descriptor) {
+            (b'D', Some(descriptor)) => Input::Door(descriptor),
+            (b'N', Some(descriptor)) => Input::Net(descriptor),
+            _ => break,
+        };
+        if inputs.send(input).is_err() {
+            return;
+        }
+    }
+    inputs.send(Input::StarterGone).ok();
+}
+
+fn receive(packet: &mut [u8]) -> rustix::io::Result<Option<(u8, Option<OwnedFd>)>> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let stdin = std::io::stdin();
+    let received = loop {
+        let parts = &mut [IoSliceMut::new(packet)];
+        match recvmsg(
+            stdin.as_fd(),
+            parts,
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut descriptor = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            descriptor = descriptors.last();
+        }
+    }
+    Ok(Some((packet[0], descriptor)))
+}
+
+/// Sends the starter one packet. When it is gone, the control thread ends the process.
+pub fn tell(tag: u8, payload: &[u8]) {
+    let stdin = std::io::stdin();
+    let mut ancillary = SendAncillaryBuffer::default();
+    let parts = [
+        IoSlice::new(std::slice::from_ref(&tag)),
+        IoSlice::new(payload),
+    ];
+    sendmsg(stdin.as_fd(), &parts, &mut ancillary, SendFlags::NOSIGNAL).ok();
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp::from_millis(since.map_or(0, |time| time.as_millis() as u64))
+}

@@ -1,0 +1,6 @@
+//! Whole devices against each other, in one process, with a hub in the place of the network.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod chat;
+mod hub;
