@@ -5,11 +5,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use endpoint_secure::device::Device;
 use endpoint_secure::lock::Cost;
-use endpoint_secure::shell::{self, Shell};
+use endpoint_secure::shell::Shell;
+use endpoint_secure_api::control::{Control, Tag};
 use rustix::fs::Mode;
 
 /// Keeps the keys and the text of one profile. It is started by treeline, treeline-chat or
@@ -28,26 +29,32 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("TREELINE_LOG"))
         .with_writer(std::io::stderr)
         .init();
-    match start(&arguments) {
-        Ok(device) => {
-            Shell::new(device).run();
-            ExitCode::SUCCESS
-        }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = format!("{error:#}");
-            shell::tell(b'L', line.as_bytes());
-            eprintln!("treeline-secure: {line}");
+            eprintln!("treeline-secure: {error:#}");
             ExitCode::from(2)
         }
     }
 }
 
-fn start(arguments: &Arguments) -> anyhow::Result<Device> {
-    if rustix::net::sockopt::socket_type(std::io::stdin()).ok()
-        != Some(rustix::net::SocketType::SEQPACKET)
-    {
-        bail!("descriptor 0 is no control socket; start treeline or treeline-chat instead");
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let control = Control::inherited()?;
+    match open(arguments) {
+        Ok(device) => {
+            Shell::new(device, control)?.run();
+            Ok(())
+        }
+        Err(error) => {
+            let line = format!("{error:#}");
+            // The starter may be gone; the exit code says the same.
+            control.send(Tag::Line, line.as_bytes(), None).ok();
+            Err(error)
+        }
     }
+}
+
+fn open(arguments: &Arguments) -> anyhow::Result<Device> {
     // What this process writes is nobody else's business.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let directory = &arguments.directory;

@@ -4,21 +4,18 @@
 //! thread, which therefore never waits for a peer. A peer that does not read loses its pipe. Source:
 //! docs/architecture.md, "Core and shell".
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use endpoint_secure_api::codec::{Frame as DoorFrame, Kind};
+use endpoint_secure_api::control::{Control, Tag};
 use endpoint_secure_api::{Code, Refusal};
 use proto::{Frame, FrameDecoder, Timestamp};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg,
-    sendmsg,
-};
 
 use crate::device::{Asker, Device, Effect, Event};
 
@@ -28,8 +25,8 @@ const INPUTS: usize = 256;
 const OUTPUTS: usize = 4096;
 /// The longest sleep.
 const IDLE: Duration = Duration::from_secs(60);
-/// Bytes of a packet on the control socket, at most: a tag and 32 KiB.
-const PACKET: usize = 1 + 32 * 1024;
+/// Bytes that are written to the network process at once, about.
+const WRITE: usize = 32 * 1024;
 
 enum Input {
     Door(OwnedFd),
@@ -69,6 +66,7 @@ impl<T> Pipe<T> {
 /// The device and its pipes.
 pub struct Shell {
     device: Device,
+    control: Control,
     inputs: Receiver<Input>,
     sender: SyncSender<Input>,
     door: Option<Pipe<DoorFrame>>,
@@ -77,24 +75,28 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Starts to read the control socket, which is descriptor 0.
-    pub fn new(device: Device) -> Self {
+    /// Starts to read the control socket.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(device: Device, control: Control) -> io::Result<Self> {
         let (sender, inputs) = sync_channel(INPUTS);
-        let control = sender.clone();
-        thread::spawn(move || read_control(&control));
-        Self {
+        let (reading, told) = (control.try_clone()?, sender.clone());
+        thread::spawn(move || read_control(&reading, &told));
+        Ok(Self {
             device,
+            control,
             inputs,
             sender,
             door: None,
             net: None,
             pipes: 0,
-        }
+        })
     }
 
     /// Runs until the starter is gone.
     pub fn run(mut self) {
-        tell(b'L', b"ready");
+        self.tell(Tag::Line, b"ready");
         loop {
             match self.inputs.recv_timeout(self.sleep()) {
                 Ok(Input::StarterGone) | Err(RecvTimeoutError::Disconnected) => return,
@@ -103,6 +105,11 @@ impl Shell {
             }
             self.carry_out();
         }
+    }
+
+    /// When the starter is gone, the control thread ends the process.
+    fn tell(&self, tag: Tag, body: &[u8]) {
+        self.control.send(tag, body, None).ok();
     }
 
     fn sleep(&self) -> Duration {
@@ -159,7 +166,7 @@ impl Shell {
                         net.cut();
                     }
                 }
-                Effect::Configure(text) => tell(b'C', text.as_bytes()),
+                Effect::Configure(text) => self.tell(Tag::Configuration, text.as_bytes()),
             }
         }
     }
@@ -255,7 +262,7 @@ fn write_net(mut stream: UnixStream, frames: &Receiver<Frame>) {
     while let Ok(frame) = frames.recv() {
         bytes.clear();
         frame.encode(&mut bytes);
-        while bytes.len() < PACKET
+        while bytes.len() < WRITE
             && let Ok(frame) = frames.try_recv()
         {
             frame.encode(&mut bytes);
@@ -307,12 +314,11 @@ fn read_net(mut stream: UnixStream, link: u64, inputs: &SyncSender<Input>) {
     inputs.send(Input::NetGone(link)).ok();
 }
 
-fn read_control(inputs: &SyncSender<Input>) {
-    let mut packet = vec![0; PACKET];
-    while let Ok(Some((tag, descriptor))) = receive(&mut packet) {
-        let input = match (tag, descriptor) {
-            (b'D', Some(descriptor)) => Input::Door(descriptor),
-            (b'N', Some(descriptor)) => Input::Net(descriptor),
+fn read_control(control: &Control, inputs: &SyncSender<Input>) {
+    while let Ok(Some(packet)) = control.receive() {
+        let input = match (packet.tag, packet.descriptor) {
+            (Tag::Door, Some(descriptor)) => Input::Door(descriptor),
+            (Tag::Link, Some(descriptor)) => Input::Net(descriptor),
             _ => break,
         };
         if inputs.send(input).is_err() {
@@ -320,45 +326,6 @@ fn read_control(inputs: &SyncSender<Input>) {
         }
     }
     inputs.send(Input::StarterGone).ok();
-}
-
-fn receive(packet: &mut [u8]) -> rustix::io::Result<Option<(u8, Option<OwnedFd>)>> {
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let stdin = std::io::stdin();
-    let received = loop {
-        let parts = &mut [IoSliceMut::new(packet)];
-        match recvmsg(
-            stdin.as_fd(),
-            parts,
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        ) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let mut descriptor = None;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            descriptor = descriptors.last();
-        }
-    }
-    Ok(Some((packet[0], descriptor)))
-}
-
-/// Sends the starter one packet. When it is gone, the control thread ends the process.
-pub fn tell(tag: u8, payload: &[u8]) {
-    let stdin = std::io::stdin();
-    let mut ancillary = SendAncillaryBuffer::default();
-    let parts = [
-        IoSlice::new(std::slice::from_ref(&tag)),
-        IoSlice::new(payload),
-    ];
-    sendmsg(stdin.as_fd(), &parts, &mut ancillary, SendFlags::NOSIGNAL).ok();
 }
 
 fn now() -> Timestamp {
