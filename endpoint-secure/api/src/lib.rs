@@ -14,6 +14,8 @@ pub mod door;
 mod event;
 mod text;
 mod types;
+#[cfg(test)]
+mod typescript;
 
 pub use command::{Answer, Code, Command, Refusal};
 pub use event::Event;

@@ -1,0 +1,402 @@
+// Written by endpoint-secure/api/src/typescript.rs from the Rust types. Do not edit.
+
+export type Lock = "empty" | "locked" | "unlocked";
+
+export type Suite = "postQuantum" | "classic";
+
+export type TeamId = { 
+/**
+ * The origin's number: the first 24 bits of the SHA-256 of its public key.
+ */
+origin: number, 
+/**
+ * The owning organisation's number at that origin, 18 bits.
+ */
+org: number, 
+/**
+ * The team's number in that organisation, 20 bits.
+ */
+team: number, };
+
+export type ChannelId = { 
+/**
+ * The team that has it.
+ */
+team: TeamId, 
+/**
+ * 10 bits; channel 0 of a team carries its names and settings and is never shown.
+ */
+channel: number, };
+
+export type MessageId = { 
+/**
+ * Where it was written.
+ */
+channel: ChannelId, 
+/**
+ * The author's device number in that team, 20 bits.
+ */
+device: number, 
+/**
+ * The number of the message's first chunk, 20 bits.
+ */
+number: number, };
+
+export type Delivery = "failed" | "queued" | "lan" | "cloud" | "origin";
+
+export type Reach = "offline" | "lan" | "cloud";
+
+export type JoinStage = "waitingForAdmin" | "fetching" | "joined";
+
+export type Profile = { 
+/**
+ * The person's display name.
+ */
+user: string, 
+/**
+ * The device's display name.
+ */
+device: string, 
+/**
+ * SHA-256 of the device's publishing key: 64 lower-case hex digits.
+ */
+fingerprint: string, };
+
+export type Connectivity = { 
+/**
+ * The farthest tier reached.
+ */
+reach: Reach, 
+/**
+ * The relay in use, as `host:port`, empty when offline.
+ */
+relay: string, 
+/**
+ * Own messages that no relay has acknowledged.
+ */
+queued: number, };
+
+export type Status = { 
+/**
+ * Whether the keys are in memory.
+ */
+lock: Lock, 
+/**
+ * The profile, when unlocked.
+ */
+profile: Profile | null, 
+/**
+ * The version of treeline-secure.
+ */
+version: string, 
+/**
+ * `full`, `partial: <what is missing>` or `none: <why>`.
+ */
+isolation: string, 
+/**
+ * The network, as last reported.
+ */
+connectivity: Connectivity, };
+
+export type Team = { 
+/**
+ * Its number.
+ */
+id: TeamId, 
+/**
+ * Its name; empty while joining.
+ */
+name: string, 
+/**
+ * The owning organisation's name; empty while joining.
+ */
+organisation: string, 
+/**
+ * The MLS epoch of the state in use.
+ */
+epoch: number, 
+/**
+ * Devices in the group.
+ */
+devices: number, 
+/**
+ * Its cipher suite.
+ */
+suite: Suite, 
+/**
+ * Whether this device may add others.
+ */
+admin: boolean, 
+/**
+ * Where joining stands.
+ */
+stage: JoinStage, 
+/**
+ * This device's number in the team.
+ */
+ownDevice: number, };
+
+export type Channel = { 
+/**
+ * Its number.
+ */
+id: ChannelId, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Messages in it.
+ */
+messages: number, 
+/**
+ * Messages of others newer than the read mark.
+ */
+unread: number, 
+/**
+ * When the newest message was written; 0 without one.
+ */
+newestMs: number, };
+
+export type Device = { 
+/**
+ * Its number in the team; 0 is the founder's admin device.
+ */
+device: number, 
+/**
+ * The person's display name.
+ */
+user: string, 
+/**
+ * The device's display name.
+ */
+name: string, 
+/**
+ * SHA-256 of its publishing key: 64 lower-case hex digits.
+ */
+fingerprint: string, 
+/**
+ * Whether it may add others.
+ */
+admin: boolean, 
+/**
+ * Whether it is this device.
+ */
+own: boolean, };
+
+export type Invite = { 
+/**
+ * The invite text itself, `treeline-invite-…`.
+ */
+text: string, 
+/**
+ * The team it leads to.
+ */
+team: TeamId, 
+/**
+ * The name of the organisation.
+ */
+organisation: string, 
+/**
+ * The name of the team.
+ */
+teamName: string, 
+/**
+ * The admin device's full fingerprint, which the welcome must come from.
+ */
+admin: string, 
+/**
+ * Relays to try, as `host:port#key`.
+ */
+relays: Array<string>, };
+
+export type Message = { 
+/**
+ * Its name.
+ */
+id: MessageId, 
+/**
+ * The author's display name.
+ */
+user: string, 
+/**
+ * The author's device name.
+ */
+deviceName: string, 
+/**
+ * When it was written, clamped to when it arrived.
+ */
+sentMs: number, 
+/**
+ * Its text, up to 64 KiB of UTF-8.
+ */
+text: string, 
+/**
+ * Whether this device wrote it.
+ */
+own: boolean, 
+/**
+ * How far it has come; of other people's messages, always `Origin`.
+ */
+delivery: Delivery, 
+/**
+ * Why a relay refused it, in one line; empty otherwise.
+ */
+failure: string, 
+/**
+ * Messages of this author that are missing right before this one.
+ */
+missingBefore: number, };
+
+export type Anchor = { "at": "newest" } | { "at": "oldest" } | { "at": "before", 
+/**
+ * The message to page back from.
+ */
+id: MessageId, } | { "at": "after", 
+/**
+ * The message to page on from.
+ */
+id: MessageId, };
+
+export type Page = { 
+/**
+ * The channel.
+ */
+channel: ChannelId, 
+/**
+ * At most as many as were asked for.
+ */
+messages: Array<Message>, 
+/**
+ * Whether older messages than the first exist.
+ */
+moreBefore: boolean, 
+/**
+ * Whether newer messages than the last exist.
+ */
+moreAfter: boolean, 
+/**
+ * Messages in the channel.
+ */
+total: number, };
+
+export type Passphrase = string;
+
+export type Command = { "command": "status" } | { "command": "createProfile", 
+/**
+ * What will unlock it.
+ */
+passphrase: Passphrase, 
+/**
+ * The person's display name, 1 to 64 characters.
+ */
+user: string, 
+/**
+ * The device's display name, 1 to 64 characters.
+ */
+device: string, } | { "command": "unlock", 
+/**
+ * What was set when it was created.
+ */
+passphrase: Passphrase, } | { "command": "lock" } | { "command": "createOrganisation", 
+/**
+ * Its name, 1 to 64 characters.
+ */
+name: string, 
+/**
+ * What `treeline-relay org register` printed: `treeline-org-…`.
+ */
+registration: string, 
+/**
+ * Relays to use, as `host:port#key`.
+ */
+relays: Array<string>, } | { "command": "createTeam", 
+/**
+ * Its name, 1 to 64 characters.
+ */
+name: string, 
+/**
+ * Its cipher suite, for good.
+ */
+suite: Suite, } | { "command": "createChannel", 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * Its name, 1 to 64 characters.
+ */
+name: string, } | { "command": "createInvite", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "readInvite", 
+/**
+ * The invite text.
+ */
+invite: string, } | { "command": "join", 
+/**
+ * The invite text.
+ */
+invite: string, } | { "command": "addDevice", 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * 64 hex digits; blanks between them are ignored.
+ */
+fingerprint: string, } | { "command": "teams" } | { "command": "channels", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "devices", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "send", 
+/**
+ * Where.
+ */
+channel: ChannelId, 
+/**
+ * 1 byte to 64 KiB.
+ */
+text: string, 
+/**
+ * Chosen by the front end, below 2^53: a second `Send` with the same token in the same
+ * channel sends nothing and has the same answer.
+ */
+token: number, } | { "command": "timeline", 
+/**
+ * Where.
+ */
+channel: ChannelId, 
+/**
+ * Where the page starts.
+ */
+anchor: Anchor, 
+/**
+ * At most [`Command::PAGE_LIMIT`].
+ */
+count: number, } | { "command": "markRead", 
+/**
+ * The newest message that was seen.
+ */
+upTo: MessageId, } | { "command": "connectivity" };
+
+export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
+
+export type Code = "usage" | "notFound" | "locked" | "wrongPassphrase" | "unreachable" | "verification" | "configuration" | "forbidden" | "storage";
+
+export type Refusal = { 
+/**
+ * The kind of refusal.
+ */
+code: Code, 
+/**
+ * One line, without plaintext and keys.
+ */
+text: string, };
+
+export type Event = { "event": "lock", "value": Lock } | { "event": "teams" } | { "event": "channels", "value": TeamId } | { "event": "messages", "value": ChannelId } | { "event": "connectivity", "value": Connectivity } | { "event": "notice", "value": string };
