@@ -12,7 +12,8 @@ use proto::{
     Registration, Signer, Start, Tier, Timestamp,
 };
 use relay::address::RelayAddress;
-use relay::client::{Client, Said};
+use relay::client::{Client, ClientError, Said};
+use relay::link::quic::ConnectError;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_treeline-relay");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -346,5 +347,59 @@ fn known_names_are_answered_and_missing_chunks_are_fetched_from_above() {
             .await
             .unwrap();
         assert_eq!(found, chunks[1..]);
+    });
+}
+
+#[test]
+fn a_wrong_key_and_a_relay_that_is_not_there_are_told_apart() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let relay = Process::start(directory.path(), "127.0.0.1:0", &[]);
+        let own = relay::tls::random_signer().unwrap();
+        let mut address = relay.address.clone();
+        address.key = own.public_key();
+        let wrong = soon(Client::connect(&address, &own))
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert!(
+            matches!(wrong, ClientError::Connect(ConnectError::WrongKey(_))),
+            "{wrong}"
+        );
+        let address = relay.address.clone();
+        relay.kill();
+        let away = soon(Client::connect(&address, &own))
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert!(
+            matches!(away, ClientError::Connect(ConnectError::Unreachable { .. })),
+            "{away}"
+        );
+    });
+}
+
+#[test]
+fn bytes_that_are_no_frame_end_the_link_and_nothing_else() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let relay = Process::start(directory.path(), "127.0.0.1:0", &[]);
+        let own = relay::tls::random_signer().unwrap();
+        let mut honest = Client::connect(&relay.address, &own).await.unwrap();
+        let long = [[3, 0, 1, 0, 1].as_slice(), &[0; 40]].concat();
+        let oversized = [[3, 0, 0, 5, 0].as_slice(), &[0, 1, 4, 99], &[0; 1276]].concat();
+        for junk in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), long, oversized] {
+            let mut hostile = Client::connect(&relay.address, &own).await.unwrap();
+            // The greeting's REACH comes first, then the end with its reason.
+            hostile.send_bytes(junk.into()).await.unwrap();
+            let closed = loop {
+                if let Err(closed) = soon(hostile.next()).await {
+                    break closed.to_string();
+                }
+            };
+            assert!(closed.contains("sent"), "{closed}");
+        }
+        let found = soon(honest.fetch(&[Name(1)])).await.unwrap();
+        assert_eq!(found, []);
     });
 }
