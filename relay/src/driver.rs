@@ -20,8 +20,8 @@ use tokio::time::timeout;
 
 /// Inputs that may wait: each holds at most one frame of 64 KiB.
 const INPUTS: usize = 256;
-/// Writes that may wait on a link; the node limits their bytes.
-const WRITES: usize = 4096;
+/// Writes that may wait on a link: a few more than the node allows, for its last words.
+const WRITES: usize = 4096 + 16;
 /// Inputs taken before what they caused is committed and sent.
 const INPUTS_PER_TURN: usize = 256;
 
@@ -190,7 +190,7 @@ impl<S: Store> Driver<S> {
                         continue;
                     };
                     if outbox.try_send(bytes).is_err() {
-                        // Gone, or so slow that thousands of small frames wait: it may come again.
+                        // Its task has ended: the node never has more waiting than there is room for.
                         self.links.remove(&link);
                         self.node.handle(Event::Disconnected { link }, now());
                     }

@@ -36,7 +36,7 @@ pub trait Sink: Send {
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Runs a link until either side ends it. Returns whether the peer ever said a word.
+/// Runs a link until either side ends it.
 ///
 /// # Errors
 /// [`Stopped`] when there is no node any more.
@@ -45,15 +45,14 @@ pub async fn run(
     role: Role,
     mut source: impl Source,
     mut sink: impl Sink,
-) -> Result<bool, Stopped> {
+) -> Result<(), Stopped> {
     let (link, writes) = handle.attach(role).await?;
     let _gone = Gone { handle, link };
-    let mut heard = false;
     {
         let write = write_frames(handle, link, &mut sink, writes);
         tokio::pin!(write);
         tokio::select! {
-            () = read_frames(handle, link, &mut source, &mut heard) => {
+            () = read_frames(handle, link, &mut source) => {
                 handle.send(Event::Disconnected { link }).await?;
                 let _ = timeout(LAST_WORDS, write).await;
             }
@@ -61,7 +60,7 @@ pub async fn run(
         }
     }
     let _ = timeout(LAST_WORDS, sink.finish()).await;
-    Ok(heard)
+    Ok(())
 }
 
 /// Tells the node that a link is gone when it is, also when its task is aborted.
@@ -82,10 +81,9 @@ impl Drop for Gone<'_> {
     }
 }
 
-async fn read_frames(handle: &Handle, link: LinkId, source: &mut impl Source, heard: &mut bool) {
+async fn read_frames(handle: &Handle, link: LinkId, source: &mut impl Source) {
     let mut decoder = FrameDecoder::default();
     while let Ok(true) = source.read(&mut decoder).await {
-        *heard = true;
         loop {
             let event = match decoder.next_frame() {
                 Ok(None) => break,
@@ -114,12 +112,16 @@ async fn write_frames(
 ) {
     let mut frames = Vec::with_capacity(FRAMES_PER_WRITE);
     while writes.recv_many(&mut frames, FRAMES_PER_WRITE).await > 0 {
-        let bytes = frames.iter().map(Bytes::len).sum();
+        let (sends, bytes) = (frames.len(), frames.iter().map(Bytes::len).sum());
         if sink.write(&mut frames).await.is_err() {
             return;
         }
         frames.clear();
-        if handle.send(Event::Drained { link, bytes }).await.is_err() {
+        if handle
+            .send(Event::Drained { link, sends, bytes })
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -2,8 +2,7 @@
 //!
 //! A driver calls [`Node::handle`] for each event, [`Node::commit`] when no event waits (or lets
 //! [`Node::handle_timeout`] do it), takes effects with [`Node::next_effect`] until there are none,
-//! and sleeps until [`Node::next_timeout`] at the latest. Time never runs backwards here: an earlier
-//! `now` counts as the latest one seen.
+//! and sleeps until [`Node::next_timeout`] at the latest. Time is a wall clock's: it may be set back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -75,11 +74,13 @@ pub enum Event {
         /// What is wrong with it.
         misbehaved: Misbehaved,
     },
-    /// So many of the bytes of [`Effect::Send`] have left.
+    /// So much of what [`Effect::Send`] wanted has left.
     Drained {
         /// On this link.
         link: LinkId,
-        /// So many.
+        /// So many effects.
+        sends: usize,
+        /// So many bytes.
         bytes: usize,
     },
     /// A link is gone.
@@ -159,8 +160,12 @@ pub struct Limits {
     pub batch_chunks: usize,
     /// Bytes that may wait on a link before its subscriptions fall back to reading the store.
     pub window_bytes: usize,
+    /// Sends that may wait on a link before its subscriptions fall back to reading the store.
+    pub window_sends: usize,
     /// Bytes that may wait on a link before it is closed: answers to what it asked go above the window.
     pub outstanding_bytes: usize,
+    /// Sends that may wait on a link before it is closed.
+    pub outstanding_sends: usize,
     /// Links.
     pub links: usize,
     /// Subscriptions of a link.
@@ -186,7 +191,9 @@ impl Default for Limits {
         Self {
             batch_chunks: 128,
             window_bytes: 1024 * 1024,
+            window_sends: 1024,
             outstanding_bytes: 4 * 1024 * 1024,
+            outstanding_sends: 4096,
             links: 4096,
             subscriptions_per_link: 4096,
             fetches_per_link: 64,
@@ -285,12 +292,12 @@ impl<S: Store> Node<S> {
     /// Takes one event. Published chunks are stored by the next [`Node::commit`], which happens here
     /// only when a batch is full.
     pub fn handle(&mut self, event: Event, now: Timestamp) {
-        self.now = self.now.max(now);
+        self.tick(now);
         match event {
             Event::Connected { link, role } => self.connected(link, role),
             Event::Received { link, frame } => self.received(link, frame),
             Event::Malformed { link, misbehaved } => self.misbehaved(link, misbehaved),
-            Event::Drained { link, bytes } => self.drained(link, bytes),
+            Event::Drained { link, sends, bytes } => self.drained(link, sends, bytes),
             Event::Disconnected { link } => self.forget(link),
             Event::Origins(origins) => self.serve_origins(origins),
         }
@@ -301,7 +308,7 @@ impl<S: Store> Node<S> {
 
     /// Does what is due: a commit, a piece of backlog, resume marks, the removal of expired chunks.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
+        self.tick(now);
         self.commit(now);
         for _ in 0..SLICES {
             let Some(work) = self.work.pop_front() else {
@@ -446,8 +453,10 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        state.outstanding += bytes.len();
-        if state.outstanding > self.config.limits.outstanding_bytes {
+        state.bytes += bytes.len();
+        state.sends += 1;
+        let limits = &self.config.limits;
+        if state.bytes > limits.outstanding_bytes || state.sends > limits.outstanding_sends {
             return self.misbehaved(link, Misbehaved::OverLimit);
         }
         self.effects.push_back(Effect::Send { link, bytes });
@@ -491,14 +500,27 @@ impl<S: Store> Node<S> {
         }
     }
 
-    fn drained(&mut self, link: LinkId, bytes: usize) {
+    fn drained(&mut self, link: LinkId, sends: usize, bytes: usize) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        state.outstanding = state.outstanding.saturating_sub(bytes);
-        if state.outstanding <= self.config.limits.window_bytes / 2 {
+        state.bytes = state.bytes.saturating_sub(bytes);
+        state.sends = state.sends.saturating_sub(sends);
+        let limits = &self.config.limits;
+        if state.bytes <= limits.window_bytes / 2 && state.sends <= limits.window_sends / 2 {
             self.work.extend(state.blocked.drain(..));
         }
+    }
+
+    /// Takes the time. A clock that was set back takes the timers with it, so that none sleeps for
+    /// as long as the clock was wrong.
+    fn tick(&mut self, now: Timestamp) {
+        if now < self.now {
+            self.marks_at = self.marks_at.map(|_| now);
+            self.sweep_at = now.plus_millis(SWEEP_MS);
+            self.upstream.retry_now(now);
+        }
+        self.now = now;
     }
 
     fn serve_origins(&mut self, origins: Vec<PublicKey>) {

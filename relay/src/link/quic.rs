@@ -2,19 +2,22 @@
 //! is no 0-RTT, and the peer's key is known before the first byte (`crate::tls`).
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use proto::{FrameDecoder, PublicKey, Signer};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    ClientConfig, Connection, Endpoint, IdleTimeout, Incoming, RecvStream, SendStream,
-    ServerConfig, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
 };
 use relay_core::Role;
 use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -35,6 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 const CONNECT: Duration = Duration::from_secs(5);
 /// The first and the longest pause between two attempts to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Bytes of the connection ids that we give.
+const CONNECTION_ID_BYTES: usize = 8;
 /// Half-open connections above which a client has to show that its address is its own.
 const RETRY_ABOVE: usize = 64;
 
@@ -65,7 +70,64 @@ pub fn listen(address: SocketAddr, own: &Signer) -> io::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport(None));
-    Endpoint::server(config, address)
+    let mut endpoint = EndpointConfig::new(Arc::new(ResetKey::of(own)));
+    endpoint.cid_generator(|| Box::new(RandomIds));
+    let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("no async runtime"))?;
+    Endpoint::new(endpoint, Some(config), UdpSocket::bind(address)?, runtime)
+}
+
+/// What a relay resets connections with that it does not know any more (RFC 9000, section 10.3). It
+/// is the same after a restart, so that clients see at their next packet that they have to connect
+/// again, and need not wait for the silence to be long enough.
+struct ResetKey([u8; 32]);
+
+impl ResetKey {
+    fn of(own: &Signer) -> Self {
+        let hash = Sha256::new()
+            .chain_update(b"treeline reset key")
+            .chain_update(own.seed());
+        Self(hash.finalize().into())
+    }
+
+    fn mac(&self, data: &[u8]) -> Hmac<Sha256> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.chain_update(data)
+    }
+}
+
+/// Random connection ids. Those of quinn's default carry a check that a restarted relay would fail.
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; CONNECTION_ID_BYTES];
+        getrandom::fill(&mut id).expect("a system that has started a relay has randomness");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], out: &mut [u8]) {
+        out.copy_from_slice(&self.mac(data).finalize().into_bytes());
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        self.mac(data)
+            .verify_slice(signature)
+            .map_err(|_| CryptoError)
+    }
 }
 
 /// Accepts links for a node until the endpoint is closed.
@@ -121,7 +183,10 @@ pub async fn keep_parent(
                     let role = Role::Upstream {
                         relay: relay.place.clone(),
                     };
-                    if super::run(handle, role, source, sink).await? {
+                    let began = Instant::now();
+                    super::run(handle, role, source, sink).await?;
+                    // A parent that ends each link at once is not asked ten times a second.
+                    if began.elapsed() > PAUSES.1 {
                         pause = PAUSES.0;
                     }
                     connection.close(VarInt::from_u32(0), b"");

@@ -219,7 +219,7 @@ impl<S: Store> Node<S> {
     /// Verifies and writes all that waits, then answers and delivers it. A driver calls it when no
     /// event waits.
     pub fn commit(&mut self, now: proto::Timestamp) {
-        self.now = self.now.max(now);
+        self.tick(now);
         if self.feed.len() > 0 {
             let queue = mem::take(&mut self.feed.queue);
             let fetches_done = mem::take(&mut self.feed.fetches_done);

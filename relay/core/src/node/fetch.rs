@@ -45,13 +45,13 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        let Some(fetch) = state.fetches.get_mut(&id) else {
-            return;
-        };
-        if state.outstanding >= self.config.limits.window_bytes {
+        if !state.has_room(&self.config.limits) {
             state.blocked.push(Work::Fetch(link, id));
             return;
         }
+        let Some(fetch) = state.fetches.get_mut(&id) else {
+            return;
+        };
         let mut found = Vec::new();
         let end = fetch.names.len().min(fetch.done + limits::CHUNKS_PER_FRAME);
         for name in &fetch.names[fetch.done..end] {

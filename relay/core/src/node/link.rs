@@ -13,8 +13,9 @@ pub(super) struct Link {
     pub(super) role: Role,
     /// The peer's; until it comes nothing else is accepted.
     pub(super) hello: Option<Hello>,
-    /// Bytes handed to the driver that have not left.
-    pub(super) outstanding: usize,
+    /// Bytes handed to the driver that have not left, and in how many sends.
+    pub(super) bytes: usize,
+    pub(super) sends: usize,
     /// Grants that were sent on this link.
     pub(super) granted: BTreeSet<GrantId>,
     pub(super) subscriptions: BTreeMap<u32, Subscription>,
@@ -32,7 +33,8 @@ impl Link {
         Self {
             role,
             hello: None,
-            outstanding: 0,
+            bytes: 0,
+            sends: 0,
             granted: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -41,6 +43,11 @@ impl Link {
             chunks: Bucket::new(limits.chunks_per_second, 1000, now),
             key_packages: Bucket::new(limits.key_packages_per_minute, 60_000, now),
         }
+    }
+
+    /// Whether more than answers may be sent now.
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.bytes < limits.window_bytes && self.sends < limits.window_sends
     }
 
     /// Whether an id that the peer chose is in use.

@@ -29,7 +29,7 @@ impl Bucket {
             .level
             .saturating_add(gained)
             .min(self.per_period * self.period_ms);
-        self.at = self.at.max(now);
+        self.at = now;
         let enough = self.level >= self.period_ms;
         if enough {
             self.level -= self.period_ms;
@@ -50,6 +50,8 @@ mod tests {
         assert!(!bucket.take(at(249)));
         assert!(bucket.take(at(250)));
         assert!(!bucket.take(at(250)));
+        assert!(!bucket.take(at(100)), "a clock that is set back");
+        assert!(bucket.take(at(350)));
         assert_eq!((0..9).filter(|_| bucket.take(at(100_000))).count(), 4);
     }
 }

@@ -141,7 +141,7 @@ impl<S: Store> Node<S> {
         let Some(subscription) = state.subscriptions.get(&id) else {
             return;
         };
-        if state.outstanding >= self.config.limits.window_bytes {
+        if !state.has_room(&self.config.limits) {
             state.blocked.push(work);
             return;
         }
@@ -305,13 +305,14 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.get_mut(&link) else {
             return false;
         };
+        let room = state.has_room(&self.config.limits);
         let Some(subscription) = state.subscriptions.get_mut(&id) else {
             return false;
         };
         if !matches!(subscription.phase, Phase::Live) {
             return false;
         }
-        if state.outstanding < self.config.limits.window_bytes {
+        if room {
             return true;
         }
         subscription.phase = Phase::Backlog;

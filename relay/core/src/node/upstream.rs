@@ -83,6 +83,12 @@ impl Upstream {
         self.parent.as_ref().and_then(|parent| parent.retry_at)
     }
 
+    pub(super) fn retry_now(&mut self, now: Timestamp) {
+        if let Some(parent) = self.parent.as_mut() {
+            parent.retry_at = parent.retry_at.map(|_| now);
+        }
+    }
+
     pub(super) fn connected(&mut self, link: LinkId, relay: String) {
         self.parent = Some(Parent {
             link,
@@ -379,7 +385,7 @@ impl<S: Store> Node<S> {
         if parent.hello.is_none() || parent.live {
             return;
         }
-        if state.outstanding >= self.config.limits.window_bytes {
+        if !state.has_room(&self.config.limits) {
             parent.queued = true;
             state.blocked.push(Work::Upward);
             return;
@@ -420,7 +426,7 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.get(&parent.link) else {
             return;
         };
-        let room = state.outstanding < self.config.limits.window_bytes
+        let room = state.has_room(&self.config.limits)
             && parent.in_flight.len() + fresh.len() <= self.config.limits.in_flight;
         if !room {
             parent.live = false;

@@ -32,6 +32,7 @@ pub(super) struct Client {
     /// A client that reads nothing: its bytes stay on the link.
     pub(super) slow: bool,
     undrained: usize,
+    sends: usize,
 }
 
 impl Client {
@@ -206,6 +207,7 @@ impl World {
             closed: None,
             slow: false,
             undrained: 0,
+            sends: 0,
         });
         index
     }
@@ -252,13 +254,16 @@ impl World {
             node,
             link,
             undrained,
+            sends,
             ..
         } = self.clients[client];
         self.clients[client].slow = false;
         self.clients[client].undrained = 0;
+        self.clients[client].sends = 0;
         self.nodes[node].handle(
             Event::Drained {
                 link,
+                sends,
                 bytes: undrained,
             },
             self.now,
@@ -320,9 +325,11 @@ impl World {
                     }
                     if client.slow {
                         client.undrained += bytes.len();
+                        client.sends += 1;
                     } else {
                         let drained = Event::Drained {
                             link,
+                            sends: 1,
                             bytes: bytes.len(),
                         };
                         self.nodes[node].handle(drained, self.now);
@@ -339,6 +346,7 @@ impl World {
                     }
                     let drained = Event::Drained {
                         link,
+                        sends: 1,
                         bytes: bytes.len(),
                     };
                     self.nodes[node].handle(drained, self.now);
