@@ -11,8 +11,8 @@ use std::os::unix::net::UnixStream;
 use rustix::cmsg_space;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+    recvmsg, sendmsg, shutdown, socketpair,
 };
 
 /// What a packet is.
@@ -83,6 +83,13 @@ impl Control {
     /// What the system says.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
+    }
+
+    /// Ends the socket for every handle to it: both sides read its end. Dropping one handle does not,
+    /// while another thread waits on its own.
+    pub fn close(&self) {
+        // The other side may have gone first.
+        shutdown(&self.0, Shutdown::Both).ok();
     }
 
     /// Sends one packet.
@@ -192,6 +199,14 @@ mod tests {
         );
         drop(ours);
         assert!(theirs.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn closing_is_seen_although_another_handle_is_open() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let _reader = ours.try_clone().unwrap();
+        ours.close();
+        assert!(Control(theirs).receive().unwrap().is_none());
     }
 
     #[test]

@@ -16,10 +16,12 @@ use crate::{Answer, Code, Command, Event, Refusal};
 #[derive(Clone)]
 pub struct Door {
     shared: Arc<Mutex<Shared>>,
+    /// Apart from what the reading thread locks: while a write waits for Secure to read, the answers
+    /// that Secure writes meanwhile must be read.
+    out: Arc<Mutex<Box<dyn Write + Send>>>,
 }
 
 struct Shared {
-    out: Box<dyn Write + Send>,
     waiting: HashMap<u64, SyncSender<Result<String, Refusal>>>,
     next_id: u64,
     open: bool,
@@ -34,14 +36,15 @@ impl Door {
         on_event: impl FnMut(Option<Event>) + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Mutex::new(Shared {
-            out: Box::new(out),
             waiting: HashMap::new(),
             next_id: 1,
             open: true,
         }));
         let reader = Arc::clone(&shared);
         thread::spawn(move || read(input, &reader, on_event));
-        Self { shared }
+        let out: Box<dyn Write + Send> = Box::new(out);
+        let out = Arc::new(Mutex::new(out));
+        Self { shared, out }
     }
 
     /// Asks, and waits for the answer.
@@ -67,6 +70,8 @@ impl Door {
     /// [`Code::Unreachable`] when the door is closed, [`Code::Usage`] for an over-long command.
     pub fn ask(&self, command: &Command) -> Result<Receiver<Result<String, Refusal>>, Refusal> {
         let (answer, receiver) = sync_channel(1);
+        // First, so that frames leave in the order of their ids.
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if !shared.open {
             return Err(gone());
@@ -76,7 +81,9 @@ impl Door {
         let frame = Frame::of(Kind::Command, id, command)
             .map_err(|e| Refusal::new(Code::Usage, e.to_string()))?;
         shared.waiting.insert(id, answer);
-        if frame.write(&mut shared.out).is_err() {
+        drop(shared);
+        if frame.write(&mut *out).is_err() {
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
             shared.waiting.remove(&id);
             return Err(gone());
         }
