@@ -19,6 +19,8 @@ use crate::{DoorSink, Pids, StartError, Starter};
 const EVENTS: usize = 1024;
 /// How long a call waits for Secure to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A closed door that is not replaced after this long is asked for: its Secure may still run.
+const RENEWAL: Duration = Duration::from_secs(1);
 
 /// A started endpoint.
 pub struct Endpoint {
@@ -37,6 +39,8 @@ struct State {
     door: Option<Door>,
     /// Counts the doors, so that the end of an earlier one does not close the newest.
     doors: u64,
+    /// Since when there is no door, not even one being unlocked.
+    closed: Option<Instant>,
     events: VecDeque<Event>,
     passphrase: Option<Passphrase>,
 }
@@ -115,7 +119,8 @@ impl Endpoint {
                 return Some(event);
             }
             let left = until.checked_duration_since(Instant::now())?;
-            state = self.shared.wait(state, left);
+            self.renew(&mut state);
+            state = self.shared.wait(state, left.min(RENEWAL));
         }
     }
 
@@ -126,7 +131,7 @@ impl Endpoint {
 
     /// Whether a call refused so may be answered later, without anybody doing anything.
     fn passes(&self, code: Code) -> bool {
-        code == Code::Unreachable
+        (code == Code::Unreachable && self.starter.failure().is_none())
             || (code == Code::Locked && self.shared.lock().passphrase.is_some())
     }
 
@@ -150,7 +155,15 @@ impl Endpoint {
                     "the Secure process does not start",
                 ));
             }
+            self.renew(&mut state);
             state = self.shared.wait(state, Duration::from_millis(200));
+        }
+    }
+
+    fn renew(&self, state: &mut State) {
+        if state.closed.is_some_and(|since| since.elapsed() >= RENEWAL) {
+            state.closed = Some(Instant::now());
+            self.starter.renew_door();
         }
     }
 }
@@ -176,6 +189,7 @@ impl Shared {
             let mut state = this.lock();
             state.doors += 1;
             state.door = None;
+            state.closed = None;
             state.doors
         };
         let events = Arc::clone(this);
@@ -188,7 +202,8 @@ impl Shared {
                 door.call(&Command::Unlock { passphrase }).ok();
             }
             let mut state = shared.lock();
-            if state.doors == number {
+            // It may have closed again meanwhile.
+            if state.doors == number && state.closed.is_none() {
                 state.door = Some(door);
                 shared.changed.notify_all();
             }
@@ -202,7 +217,10 @@ impl Shared {
                 state.events.push_back(event);
             }
             Some(_) => {}
-            None if state.doors == number => state.door = None,
+            None if state.doors == number => {
+                state.door = None;
+                state.closed = Some(Instant::now());
+            }
             None => {}
         }
         self.changed.notify_all();

@@ -128,6 +128,12 @@ impl Starter {
         *self.pids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks for a new door, because the newest has closed.
+    pub fn renew_door(&self) {
+        // A starter that has ended has no doors any more, and a busy one is asked again.
+        self.reports.try_send(Report::DoorClosed).ok();
+    }
+
     /// Waits until the window has been closed, or a child cannot be kept running.
     ///
     /// # Errors

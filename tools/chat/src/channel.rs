@@ -60,6 +60,8 @@ pub fn page(endpoint: &Endpoint, channel: &Channel, anchor: Anchor) -> Result<Pa
 #[derive(Default)]
 pub struct Reader {
     seen: BTreeSet<MessageId>,
+    /// The last message handed out: what is new stands mostly behind it.
+    last: Option<MessageId>,
     /// Keeps back what follows a gap in its author's feed.
     gapless: bool,
 }
@@ -69,39 +71,68 @@ impl Reader {
     pub fn new(gapless: bool) -> Self {
         Self {
             seen: BTreeSet::new(),
+            last: None,
             gapless,
         }
     }
 
-    /// The messages not handed out before, in the order of the timeline.
+    /// The messages not handed out before, in the order of the timeline, and with a gapless reader in
+    /// the order of each device's feed, whatever its clock did.
     pub fn fresh(
         &mut self,
         endpoint: &Endpoint,
         channel: &Channel,
     ) -> Result<Vec<Message>, Failure> {
+        let mut fresh = match self.behind_last(endpoint, channel)? {
+            Some(fresh) => fresh,
+            None => self.anywhere(endpoint, channel)?,
+        };
+        if let Some(last) = fresh.last() {
+            self.last = Some(last.id);
+        }
+        if self.gapless {
+            fresh.sort_by_key(|message| (message.id.device, message.id.number));
+            keep_back(&mut fresh);
+        }
+        self.seen.extend(fresh.iter().map(|message| message.id));
+        Ok(fresh)
+    }
+
+    /// What stands behind the last message; `None` when something new stands elsewhere, or too much is
+    /// new for one page.
+    fn behind_last(
+        &self,
+        endpoint: &Endpoint,
+        channel: &Channel,
+    ) -> Result<Option<Vec<Message>>, Failure> {
+        let Some(id) = self.last else { return Ok(None) };
+        let page = page(endpoint, channel, Anchor::After { id })?;
+        let fresh = self.unseen(page.messages);
+        let all = self.seen.len() + fresh.len() >= page.total as usize;
+        Ok(all.then_some(fresh))
+    }
+
+    fn unseen(&self, mut messages: Vec<Message>) -> Vec<Message> {
+        messages.retain(|message| !self.seen.contains(&message.id));
+        messages
+    }
+
+    /// Reads pages backwards until everything new is found.
+    fn anywhere(&self, endpoint: &Endpoint, channel: &Channel) -> Result<Vec<Message>, Failure> {
         let mut fresh = Vec::new();
         let mut anchor = Anchor::Newest;
         loop {
             let page = page(endpoint, channel, anchor)?;
             let first = page.messages.first().map(|message| message.id);
-            let mut older: Vec<_> = page
-                .messages
-                .into_iter()
-                .filter(|m| !self.seen.contains(&m.id))
-                .collect();
+            let mut older = self.unseen(page.messages);
             older.append(&mut fresh);
             fresh = older;
             let all = self.seen.len() + fresh.len() >= page.total as usize;
             match first {
                 Some(id) if page.more_before && !all => anchor = Anchor::Before { id },
-                _ => break,
+                _ => return Ok(fresh),
             }
         }
-        if self.gapless {
-            keep_back(&mut fresh);
-        }
-        self.seen.extend(fresh.iter().map(|message| message.id));
-        Ok(fresh)
     }
 }
 

@@ -124,7 +124,8 @@ impl Session<'_> {
     /// Waits a moment for a hint, and prints what it is about.
     fn listen(&mut self) -> Result<(), Failure> {
         match self.endpoint.next_event(Duration::from_millis(100)) {
-            Some(Event::Messages(_)) => self.show(),
+            // Unlocked again after a restart of Secure: hints may have been missed.
+            Some(Event::Messages(_) | Event::Lock(_)) => self.show(),
             Some(Event::Connectivity(state)) => {
                 let reach = match state.reach {
                     Reach::Offline => "offline",

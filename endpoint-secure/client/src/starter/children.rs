@@ -17,6 +17,8 @@ use crate::{DoorSink, Pids, StartError};
 /// Deaths in a row, without `ready` in between, after which a child is given up.
 const TRIES: u32 = 5;
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// Who lived so long is started again at once.
+const LONG_LIFE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// A child's log is begun anew above this size.
 const LOG_BYTES: u64 = 1024 * 1024;
@@ -37,6 +39,8 @@ pub(super) enum Report {
     Ended(Role, u32, bool),
     /// A child of this role and start said something.
     Said(Role, u32, Packet),
+    /// The front end's door has closed. Where Secure still runs, it gets a new one.
+    DoorClosed,
     /// The starter is being dropped.
     Stop,
 }
@@ -47,9 +51,22 @@ struct Child {
     pid: Option<u32>,
     /// Counts the starts, so that a late report of an earlier one is known.
     start: u32,
+    /// Deaths without `ready` in between.
     failures: u32,
+    /// Deaths after short lives, ready or not: what the delay grows with.
+    short_lives: u32,
+    started: Option<Instant>,
     again: Option<Instant>,
     last_words: String,
+}
+
+impl Child {
+    /// Ends the control socket, which tells the child to end and our thread to stop reading.
+    fn close(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.close();
+        }
+    }
 }
 
 pub(super) struct Children {
@@ -99,6 +116,7 @@ impl Children {
                 Ok(Report::Ended(Role::Window, _, true)) => return Ok(()),
                 Ok(Report::Ended(role, start, _)) => self.ended(role, start)?,
                 Ok(Report::Said(role, start, packet)) => self.said(role, start, packet),
+                Ok(Report::DoorClosed) => self.wire_door(),
                 Err(RecvTimeoutError::Timeout) => self.restart_due()?,
             }
         }
@@ -106,9 +124,7 @@ impl Children {
 
     /// Closes the control sockets, waits for the children, and kills who does not end.
     pub(super) fn end(&mut self, incoming: &Receiver<Report>) {
-        self.children
-            .iter_mut()
-            .for_each(|child| child.control = None);
+        self.children.iter_mut().for_each(Child::close);
         let until = Instant::now() + GRACE;
         while self.children.iter().any(|child| child.pid.is_some()) {
             match incoming.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -136,9 +152,11 @@ impl Children {
             return Ok(());
         }
         let child = self.child(role);
-        child.control = None;
+        child.close();
         child.pid = None;
         child.failures += 1;
+        let long = child.started.is_some_and(|at| at.elapsed() > LONG_LIFE);
+        child.short_lives = if long { 1 } else { child.short_lives + 1 };
         if child.failures > TRIES {
             let words = std::mem::take(&mut child.last_words);
             let line = if words.is_empty() {
@@ -148,9 +166,7 @@ impl Children {
             };
             return Err(StartError::LastWords(line));
         }
-        let delay =
-            Duration::from_millis(100) * 2u32.pow(child.failures - 1) - Duration::from_millis(100);
-        child.again = Some(Instant::now() + delay.min(LONGEST_DELAY));
+        child.again = Some(Instant::now() + delay(child.short_lives));
         self.publish_pids();
         Ok(())
     }
@@ -243,6 +259,7 @@ impl Children {
         child.start += 1;
         child.control = Some(ours);
         child.pid = Some(process.id());
+        child.started = Some(Instant::now());
         let start = child.start;
         self.publish_pids();
         let (ends, words) = (self.reports.clone(), self.reports.clone());
@@ -300,8 +317,12 @@ impl Children {
         let Ok((secure, front)) = stream_pair() else {
             return;
         };
-        if let Some(control) = &self.child(Role::Secure).control {
-            control.send(Tag::Door, b"", Some(secure.as_fd())).ok();
+        // Without a Secure there is no door to hand over; its next start brings one.
+        let Some(control) = &self.child(Role::Secure).control else {
+            return;
+        };
+        if control.send(Tag::Door, b"", Some(secure.as_fd())).is_err() {
+            return;
         }
         let window = self.children[Role::Window as usize].control.as_ref();
         match (&mut self.sink, window) {
@@ -319,6 +340,12 @@ impl Children {
             net.send(Tag::Configuration, configuration, None).ok();
         }
     }
+}
+
+/// Nothing after a first short life, then 0.1, 0.3, 0.7 … seconds, up to the longest.
+fn delay(short_lives: u32) -> Duration {
+    let steps = 2u32.pow(short_lives.saturating_sub(1).min(6)) - 1;
+    (Duration::from_millis(100) * steps).min(LONGEST_DELAY)
 }
 
 fn name(role: Role) -> &'static str {
