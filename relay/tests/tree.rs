@@ -68,6 +68,17 @@ impl Drop for Process {
     }
 }
 
+fn register(origin: &Path) -> Registration {
+    let mut command = Command::new(PROGRAM);
+    let made = command
+        .args(["org", "register", "--directory"])
+        .arg(origin)
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    Registration::from_text(&String::from_utf8(made.stdout).unwrap()).unwrap()
+}
+
 struct Tree {
     directory: tempfile::TempDir,
     origin: Option<Process>,
@@ -95,19 +106,26 @@ impl Tree {
         };
         let cloud = below("cloud", &origin);
         let local = below("local", &cloud);
-        let register = Command::new(PROGRAM)
-            .args(["org", "register", "--directory"])
-            .arg(at("origin"))
-            .output()
-            .unwrap();
-        assert!(register.status.success());
-        let text = String::from_utf8(register.stdout).unwrap();
-        let registration = Registration::from_text(&text).unwrap();
+        let registration = register(&at("origin"));
         Self {
             directory,
             origin: Some(origin),
             cloud: Some(cloud),
             local: Some(local),
+            registration,
+        }
+    }
+
+    /// The words of a tree for a single relay that somebody else holds.
+    fn alone(directory: &Path) -> Self {
+        let (origin, cloud, local) = (None, None, None);
+        let registration = register(directory);
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            directory,
+            origin,
+            cloud,
+            local,
             registration,
         }
     }
@@ -401,5 +419,42 @@ fn bytes_that_are_no_frame_end_the_link_and_nothing_else() {
         }
         let found = soon(honest.fetch(&[Name(1)])).await.unwrap();
         assert_eq!(found, []);
+    });
+}
+
+#[test]
+fn whatever_was_acknowledged_survives_kill_9() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let mut relay = Process::start(directory.path(), "127.0.0.1:0", &[]);
+        let listen = relay.address.place.clone();
+        let tree = Tree::alone(directory.path());
+        let mut acknowledged = std::collections::BTreeSet::new();
+        for round in 0..5 {
+            let chunks = tree.chunks(round * 2000..round * 2000 + 2000);
+            let own = relay::tls::random_signer().unwrap();
+            let mut client = Client::connect(&relay.address, &own).await.unwrap();
+            client
+                .grant(std::slice::from_ref(&tree.registration.grant))
+                .await
+                .unwrap();
+            client.publish(&chunks).await.unwrap();
+            let enough = acknowledged.len() + 300;
+            while acknowledged.len() < enough {
+                if let Said::Acks(acks) = soon(client.next()).await.unwrap() {
+                    acknowledged.extend(acks.into_iter().map(|(name, _)| name));
+                }
+            }
+            // In the middle of the work: more is published than has been acknowledged.
+            relay.kill();
+            relay = Process::start(directory.path(), &listen, &[]);
+        }
+        let own = relay::tls::random_signer().unwrap();
+        let mut client = Client::connect(&relay.address, &own).await.unwrap();
+        let mut there = std::collections::BTreeSet::new();
+        soon(client.read(tree.prefix(), |chunk| there.extend([chunk.name()])))
+            .await
+            .unwrap();
+        assert_eq!(acknowledged.difference(&there).count(), 0);
     });
 }
