@@ -133,7 +133,14 @@ impl<S: Store> Node<S> {
             return Err(Refused::Quota);
         }
         if !self.grants.serves(chunk.name()) {
-            return Err(Refused::UnknownOrigin);
+            // A device learns of an origin by its configuration, which may come after the first
+            // chunk for it: no reason to give the chunk up.
+            let device = self.config.tier == Tier::Device;
+            return Err(if device {
+                Refused::NoGrant
+            } else {
+                Refused::UnknownOrigin
+            });
         }
         if key_package && chunk.grant() == GrantId::NONE {
             return chunk.check_key_package(now).map(Some);
