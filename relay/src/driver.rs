@@ -155,6 +155,8 @@ impl<S: Store> Driver<S> {
             let mut stop = queue.is_closed() && inputs.is_empty();
             for input in inputs {
                 stop |= self.take(input);
+                // A full batch has been committed in between: nobody waits for the rest.
+                self.perform();
             }
             self.node.handle_timeout(now());
             self.perform();

@@ -22,6 +22,7 @@ mod upstream;
 use feed::Feed;
 use grants::Grants;
 use link::Link;
+use quota::Bucket;
 use subscriptions::Table;
 use upstream::Upstream;
 
@@ -31,6 +32,8 @@ const SWEEP_MS: u64 = 60_000;
 const SWEEP_CHUNKS: usize = 1024;
 /// How long a resume mark may lag behind live chunks, in milliseconds.
 const MARK_MS: u64 = 250;
+/// Refusals told to the operator per second; all are counted.
+const NOTES_PER_SECOND: u32 = 10;
 /// Pieces of backlog sent between two looks at new events.
 const SLICES: usize = 8;
 
@@ -259,6 +262,7 @@ pub struct Node<S> {
     marks_at: Option<Timestamp>,
     sweep_at: Timestamp,
     store_failed: bool,
+    notes: Bucket,
 }
 
 impl<S: Store> Node<S> {
@@ -283,6 +287,7 @@ impl<S: Store> Node<S> {
             marks_at: None,
             sweep_at: now.plus_millis(SWEEP_MS),
             store_failed: false,
+            notes: Bucket::new(NOTES_PER_SECOND, 1000, now),
         };
         node.grants
             .load(&node.config.origins, &mut node.store, now)?;
@@ -542,7 +547,7 @@ impl<S: Store> Node<S> {
         }
     }
 
-    /// Counts a refusal, and tells the operator of those that point to an attack or a defect.
+    /// Counts a refusal, and tells the operator, who is not to be flooded.
     fn count_refused(&mut self, name: Name, reason: Refused) {
         *self.counters.refused.entry(reason).or_default() += 1;
         self.effects
