@@ -550,8 +550,10 @@ impl<S: Store> Node<S> {
     /// Counts a refusal, and tells the operator, who is not to be flooded.
     fn count_refused(&mut self, name: Name, reason: Refused) {
         *self.counters.refused.entry(reason).or_default() += 1;
-        self.effects
-            .push_back(Effect::Note(Note::Refused { name, reason }));
+        if self.notes.take(self.now) {
+            let note = Note::Refused { name, reason };
+            self.effects.push_back(Effect::Note(note));
+        }
     }
 }
 
