@@ -22,7 +22,7 @@ use crate::naming::{self, FOUNDER};
 use crate::pending::Taken;
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{Kind, StoreError, encode};
-use crate::team::{Member, State, Team, issue};
+use crate::team::{Member, Seed, State, Team, issue};
 
 /// How long relays keep a commit, in milliseconds.
 const COMMIT_LIFE_MS: u64 = 180 * DAY_MS;
@@ -31,6 +31,7 @@ const WELCOME_LIFE_MS: u64 = 84 * DAY_MS;
 /// Blob numbers that one ratchet tree may take: a power of two, so that one prefix covers it.
 pub(crate) const TREE_RUN: u32 = 1 << 10;
 const COMMIT_KEY: &str = "treeline commit 1";
+const PACKAGE_LABEL: &[u8] = b"treeline key package 1";
 const TREE_LABEL: &[u8] = b"treeline ratchet tree 1";
 
 /// A device to be added as soon as its key package is here.
@@ -58,10 +59,12 @@ pub(crate) struct Bundle {
     pub chain: Vec<Vec<u8>>,
     /// Every device number that was ever used, with its publishing key.
     pub members: Vec<(u32, [u8; 32])>,
+    /// What goes into invites to the team.
+    pub invite_key: Seed,
     /// The blob with the ratchet tree: whose, and its first number.
     pub tree: (u32, u32),
     /// The key of that blob.
-    pub tree_key: [u8; 32],
+    pub tree_key: Seed,
 }
 
 impl Session {
@@ -111,7 +114,8 @@ impl Session {
             return Ok(Taken::Done);
         };
         let team = self.team(id)?.clone();
-        let candidate = match Candidate::read(&self.crypto, id, team.suite, object) {
+        let package = unseal(&team.invite_key.0, PACKAGE_LABEL, object).unwrap_or_default();
+        let candidate = match Candidate::read(&self.crypto, id, team.suite, &package) {
             Ok(candidate) if candidate.leaf.credential.publishing_key() == key => candidate,
             Ok(_) | Err(GroupError::Invalid(_)) => {
                 self.notice("a device to be added has a key package that does not verify");
@@ -157,7 +161,7 @@ impl Session {
         let object = [&parent.id[..], &commit].concat();
         let name = commit_name(&team, parent.epoch, &object);
         self.post_object(&team, name, (&object, COMMIT_FRAGMENTS), COMMIT_LIFE_MS)?;
-        let tree = seal(&bundle.tree_key, TREE_LABEL, &tree)?;
+        let tree = seal(&bundle.tree_key.0, TREE_LABEL, &tree)?;
         let blob = Fields::Blob {
             device: bundle.tree.0,
             number: bundle.tree.1,
@@ -201,8 +205,6 @@ impl Session {
     }
 
     fn bundle(&self, team: &Team, device: u32, subject: PublicKey) -> Result<Bundle, Failure> {
-        let mut tree_key = [0; 32];
-        getrandom::fill(&mut tree_key).map_err(|_| StoreError::Random)?;
         let mut members: Vec<_> = team
             .members
             .iter()
@@ -220,8 +222,9 @@ impl Session {
                 .collect(),
             chain: self.grant_for(team, device, subject)?,
             members,
+            invite_key: team.invite_key.clone(),
             tree: (team.device, team.next_blob),
-            tree_key,
+            tree_key: Seed::random()?,
         })
     }
 
@@ -383,6 +386,11 @@ fn unseal(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     XChaCha20Poly1305::new(key.into())
         .decrypt(XNonce::from_slice(nonce), Payload { msg, aad })
         .ok()
+}
+
+/// Seals a key package for those who hold the invite: its credential names a person.
+pub(crate) fn seal_package(key: &Seed, package: &[u8]) -> Result<Vec<u8>, Failure> {
+    seal(&key.0, PACKAGE_LABEL, package)
 }
 
 /// Opens the blob with a ratchet tree.

@@ -15,14 +15,15 @@ use proto::{
     Chunk, Fields, Fingerprint, Grant, GrantId, Name, Prefix, PublicKey, Verbs, split_with_key,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::commit::{Bundle, TREE_RUN, open_tree};
+use crate::commit::{Bundle, TREE_RUN, open_tree, seal_package};
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{self, Group, GroupError, Leaf, LeafSigner, Provider};
 use crate::naming::{self, Credential, FOUNDER};
 use crate::pending::Taken;
 use crate::store::outbox::NO_MESSAGE;
-use crate::store::{Kind, StoreError, decode, encode};
+use crate::store::{Kind, StoreError, decode};
 use crate::team::{Member, Seed, Team};
 
 const INVITE_HEAD: &str = "treeline-invite-";
@@ -45,6 +46,8 @@ pub struct Invite {
     pub suite: Suite,
     /// The whole fingerprint of the admin's device.
     pub admin: [u8; 32],
+    /// Seals the key package.
+    pub key: Seed,
     /// The organisation's name.
     pub organisation: String,
     /// The team's name.
@@ -52,18 +55,6 @@ pub struct Invite {
     /// Relays to try.
     pub relays: Vec<String>,
 }
-
-type InviteFields = (
-    u8,
-    [u8; 32],
-    u32,
-    u32,
-    u16,
-    [u8; 32],
-    String,
-    String,
-    Vec<String>,
-);
 
 impl Invite {
     fn id(&self) -> TeamId {
@@ -74,53 +65,71 @@ impl Invite {
         }
     }
 
-    fn to_text(&self) -> Result<String, StoreError> {
+    fn to_text(&self) -> String {
         let suite: u16 = match self.suite {
             Suite::PostQuantum => 0x004F,
             Suite::Classic => 0x0001,
         };
-        let bytes = encode(&(
-            INVITE_VERSION,
-            self.origin,
-            self.org,
-            self.team,
-            suite,
-            self.admin,
-            &self.organisation,
-            &self.team_name,
-            &self.relays,
-        ))?;
-        Ok(format!("{INVITE_HEAD}{}", BASE64URL_NOPAD.encode(&bytes)))
+        let mut out = vec![INVITE_VERSION];
+        out.extend_from_slice(&self.origin);
+        out.extend_from_slice(&self.org.to_be_bytes());
+        out.extend_from_slice(&self.team.to_be_bytes());
+        out.extend_from_slice(&suite.to_be_bytes());
+        out.extend_from_slice(&self.admin);
+        out.extend_from_slice(&self.key.0);
+        let names = [&self.organisation, &self.team_name];
+        for text in names.into_iter().chain(&self.relays) {
+            out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        out.extend_from_slice(&checksum(&out));
+        format!("{INVITE_HEAD}{}", BASE64URL_NOPAD.encode(&out))
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let body = text.trim().strip_prefix(INVITE_HEAD)?;
+        let text = text.trim();
+        let body = text.strip_prefix(INVITE_HEAD)?;
         if body.len() > INVITE_BYTES {
             return None;
         }
         let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).ok()?;
-        let fields: InviteFields = decode(&bytes).ok()?;
-        let (version, origin, org, team, suite, admin, organisation, team_name, relays) = fields;
-        let suite = match suite {
-            0x004F => Suite::PostQuantum,
-            0x0001 => Suite::Classic,
-            _ => return None,
-        };
-        let fits = version == INVITE_VERSION
-            && org <= proto::Place::ORG_MAX
-            && team <= proto::Place::TEAM_MAX;
+        let (fields, sum) = bytes.split_last_chunk()?;
+        if checksum(fields) != *sum {
+            return None;
+        }
+        let (version, rest) = fields.split_first()?;
+        let (origin, rest) = rest.split_first_chunk()?;
+        let (org, rest) = rest.split_first_chunk()?;
+        let (team, rest) = rest.split_first_chunk()?;
+        let (suite, rest) = rest.split_first_chunk()?;
+        let (admin, rest) = rest.split_first_chunk()?;
+        let (key, mut rest) = rest.split_first_chunk()?;
+        let mut texts = std::collections::VecDeque::new();
+        while let Some((length, tail)) = rest.split_first_chunk() {
+            let (text, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into())?;
+            texts.push_back(String::from_utf8(text.to_vec()).ok()?);
+            rest = tail;
+        }
         let this = Self {
-            origin,
-            org,
-            team,
-            suite,
-            admin,
-            organisation,
-            team_name,
-            relays,
+            origin: *origin,
+            org: u32::from_be_bytes(*org),
+            team: u32::from_be_bytes(*team),
+            suite: match u16::from_be_bytes(*suite) {
+                0x004F => Suite::PostQuantum,
+                0x0001 => Suite::Classic,
+                _ => return None,
+            },
+            admin: *admin,
+            key: Seed(*key),
+            organisation: texts.pop_front()?,
+            team_name: texts.pop_front()?,
+            relays: texts.into(),
         };
+        let fits = *version == INVITE_VERSION
+            && this.org <= proto::Place::ORG_MAX
+            && this.team <= proto::Place::TEAM_MAX;
         // Exactly one text for an invite: what was cut, or has something behind it, is none.
-        (fits && this.to_text().ok().as_deref() == Some(text.trim())).then_some(this)
+        (fits && this.to_text() == text).then_some(this)
     }
 
     fn answer(&self, text: String) -> ApiInvite {
@@ -193,11 +202,12 @@ impl Session {
             team: id.team,
             suite: team.suite,
             admin: PublicKey(admin.publishing).fingerprint().0,
+            key: team.invite_key.clone(),
             organisation: team.organisation.clone(),
             team_name: team.name.clone(),
             relays: self.memory.network.relays.clone(),
         };
-        let text = invite.to_text()?;
+        let text = invite.to_text();
         Ok(Answer::Invite(invite.answer(text)))
     }
 
@@ -252,6 +262,7 @@ impl Session {
         );
         let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
         let package = group::key_package(&provider, joining.invite.suite, &signer, &credential)?;
+        let package = seal_package(&joining.invite.key, &package)?;
         let key = self.memory.signer.public_key();
         let Ok(parts) = split_with_key(&package, SMALL_FRAGMENTS, &key) else {
             return refuse(Code::Usage, "the key package is too long for its name");
@@ -330,7 +341,7 @@ impl Session {
         }
         joining.welcome = object.to_vec();
         joining.tree = bundle.tree;
-        joining.tree_key = Seed(bundle.tree_key);
+        joining.tree_key = bundle.tree_key;
         self.subscribe(tree_prefix(&joining))?;
         self.put_joining(joining)?;
         self.told.teams = true;
@@ -432,6 +443,7 @@ impl Session {
             device: joining.device().ok_or(StoreError::Corrupt)?,
             chain: bundle.chain,
             not_after_ms,
+            invite_key: bundle.invite_key,
             tip: group.state_id(),
             joined_epoch: epoch,
             members,
@@ -464,6 +476,16 @@ fn tree_prefix(joining: &Joining) -> Prefix {
     };
     let name = Name::new(naming::place(joining.team), fields);
     Prefix::of(name, 128 - TREE_RUN.trailing_zeros() as u8)
+}
+
+/// Finds a text that was cut or mistyped; it proves nothing.
+fn checksum(fields: &[u8]) -> [u8; 4] {
+    let hash: [u8; 32] = Sha256::new()
+        .chain_update(b"treeline invite")
+        .chain_update(fields)
+        .finalize()
+        .into();
+    [hash[0], hash[1], hash[2], hash[3]]
 }
 
 fn parse(text: &str) -> Result<Invite, Failure> {
@@ -516,6 +538,7 @@ mod tests {
             team: 3,
             suite: Suite::Classic,
             admin: [4; 32],
+            key: Seed([5; 32]),
             organisation: "Harbour".into(),
             team_name: "Night shift".into(),
             relays: vec![format!("127.0.0.1:7000#{}", "ab".repeat(32))],
@@ -524,7 +547,7 @@ mod tests {
 
     #[test]
     fn an_invite_comes_back_and_no_other_text_is_one() {
-        let text = invite().to_text().unwrap();
+        let text = invite().to_text();
         assert_eq!(Invite::from_text(&format!(" {text}\n")), Some(invite()));
         for end in 0..text.len() {
             assert_eq!(Invite::from_text(&text[..end]), None, "{end}");

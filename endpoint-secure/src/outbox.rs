@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use endpoint_secure_api::Delivery;
 use proto::limits::CHUNKS_PER_FRAME;
 use proto::{
-    Chunk, Cursor, Frame, GrantId, Name, Order, Outcome, Prefix, Refused, Start, Tier, Timestamp,
+    Chunk, Cursor, Frame, GrantId, Name, Order, Outcome, Path, Prefix, Refused, Start, Tier,
+    Timestamp,
 };
 
 use crate::device::Effect;
@@ -45,6 +46,8 @@ pub(crate) struct Link {
     pub(crate) last_id: u32,
     retry_ms: Option<u64>,
     cursors_ms: Option<u64>,
+    /// When entries that are held for those before them are taken after all.
+    pub(crate) hold_ms: Option<u64>,
     fresh_cursors: BTreeSet<(u128, u8)>,
     pub(crate) queue_moved: bool,
     pub(crate) queue_tell_ms: u64,
@@ -74,6 +77,8 @@ impl Link {
     fn renewed(up: bool, old: &Self) -> Self {
         Self {
             up,
+            // What was held before is looked at again, also without a new chunk.
+            hold_ms: old.hold_ms,
             last_id: old.last_id,
             queue_moved: old.queue_moved,
             queue_tell_ms: old.queue_tell_ms,
@@ -109,6 +114,9 @@ impl Session {
         if self.link.cursors_ms.is_some_and(|at| at <= now) {
             self.write_cursors()?;
         }
+        if self.link.hold_ms.is_some_and(|at| at <= now) {
+            self.release_held()?;
+        }
         if self.link.retry_ms.is_some_and(|at| at <= now) {
             self.link.retry_ms = None;
             self.link.position = 0;
@@ -124,6 +132,7 @@ impl Session {
         let queue = self.link.queue_moved.then_some(self.link.queue_tell_ms);
         [
             queue,
+            self.link.hold_ms,
             self.link.retry_ms,
             self.link.cursors_ms,
             self.key_packages_expire_ms(),
@@ -172,6 +181,9 @@ impl Session {
             self.link.fresh_cursors.insert(key);
             let at = self.now.millis() + CURSOR_MS;
             self.link.cursors_ms.get_or_insert(at);
+            if self.link.hold_ms.is_some() && Name(key.0).path() == Path::Message {
+                self.release_held()?;
+            }
         }
         Ok(())
     }

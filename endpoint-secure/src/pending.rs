@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use endpoint_secure_api::TeamId;
+use endpoint_secure_api::{ChannelId, TeamId};
 use proto::limits::{COMMIT_FRAGMENTS, MESSAGE_FRAGMENTS, OBJECT_BYTES, SMALL_FRAGMENTS};
 use proto::{Chunk, Fields, Join, Joined, Name, PublicKey};
 
@@ -15,6 +15,8 @@ use crate::store::{Store, StoreError};
 
 /// Chunks that are kept, at most: 20,000 take 22 MB.
 const KEPT: usize = 20_000;
+/// How long an entry is held for those before it when no end of a backlog comes, in milliseconds.
+const HOLD_MS: u64 = 2_000;
 
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +178,15 @@ impl Session {
             self.notice("too many messages wait for a change of their team that has not come");
             return Ok(());
         }
-        self.try_run(name)
+        self.try_runs(name)
+    }
+
+    fn try_runs(&mut self, name: Name) -> Result<(), Failure> {
+        self.releasing = Some(name);
+        while let Some(name) = self.releasing.take() {
+            self.try_run(name)?;
+        }
+        Ok(())
     }
 
     /// Uses the object that this name belongs to, if all of it is here.
@@ -187,6 +197,11 @@ impl Session {
         };
         let first = run[0].name();
         let count = run.len() as u32;
+        if self.is_early(first) {
+            let at = self.now.millis() + HOLD_MS;
+            self.link.hold_ms.get_or_insert(at);
+            return Ok(());
+        }
         let (forged, run): (Vec<_>, Vec<_>) = run.into_iter().partition(|one| self.is_forged(one));
         if !forged.is_empty() {
             // The true ones may still come; the others of the run stay.
@@ -203,8 +218,45 @@ impl Session {
             for chunk in run {
                 self.memory.waiting.remove(chunk.name().0);
             }
+            self.releasing = self.next_held(first, count);
         }
         Ok(())
+    }
+
+    /// What was held for the entry that has just been taken.
+    fn next_held(&self, first: Name, count: u32) -> Option<Name> {
+        let next = first.offset(count)?;
+        let held = self.memory.waiting.chunks.contains_key(&next.0);
+        (held && matches!(first.fields(), Fields::Message { .. })).then_some(next)
+    }
+
+    /// The end of a backlog, or patience, has come: what is missing stays missing for now.
+    pub(crate) fn release_held(&mut self) -> Result<(), Failure> {
+        self.link.hold_ms = None;
+        self.releasing_all = true;
+        let teams: Vec<TeamId> = self.memory.teams.keys().copied().collect();
+        let done = teams
+            .into_iter()
+            .try_for_each(|team| self.retry_waiting(team));
+        self.releasing_all = false;
+        done
+    }
+
+    /// Whether entries before this one in its feed have yet to come: it is held, so that any order
+    /// of arrival costs no key of a skipped message.
+    fn is_early(&self, first: Name) -> bool {
+        let Fields::Message {
+            channel,
+            device,
+            number,
+        } = first.fields()
+        else {
+            return false;
+        };
+        let team = naming::team_id(first.place());
+        let channel = self.memory.channels.get(&ChannelId { team, channel });
+        let feed = channel.and_then(|one| self.memory.feeds.get(&(one.row, device)));
+        !self.releasing_all && number > feed.map_or(0, |feed| feed.next)
     }
 
     fn take(
@@ -242,7 +294,9 @@ impl Session {
             .map(Chunk::name)
             .collect();
         for name in names {
-            self.try_run(name)?;
+            if self.memory.waiting.chunks.contains_key(&name.0) {
+                self.try_runs(name)?;
+            }
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ const STATES_KEPT: usize = 64;
 const STATES_KEPT_MS: u64 = 30 * proto::limits::DAY_MS;
 
 /// 32 secret bytes. Overwritten when dropped; `Debug` shows none of them.
-#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct Seed(pub [u8; 32]);
 
 impl Seed {
@@ -165,6 +165,8 @@ pub struct Team {
     pub chain: Vec<Vec<u8>>,
     /// When the last of them ends.
     pub not_after_ms: u64,
+    /// Seals key packages of those who hold an invite, so that relays read no names.
+    pub invite_key: Seed,
     /// The state in use.
     pub tip: StateId,
     /// The epoch this device came with: older messages are not for it.
@@ -335,6 +337,7 @@ impl Session {
             device: FOUNDER,
             chain,
             not_after_ms: organisation.not_after_ms,
+            invite_key: Seed::random()?,
             tip: group.state_id(),
             joined_epoch: group.epoch(),
             members: BTreeMap::from([(FOUNDER, founder)]),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use endpoint_secure_api::{
     Answer, ChannelId, Code, Command, Event as ApiEvent, Profile, Refusal, TeamId,
 };
-use proto::{Signer, Timestamp};
+use proto::{Name, Signer, Timestamp};
 
 use super::Effect;
 use crate::commit::Adding;
@@ -132,6 +132,9 @@ pub struct Session {
     pub(crate) groups: HashMap<i64, Group>,
     pub(crate) link: Link,
     pub(crate) told: Told,
+    /// The name to look at next, when entries were held for the one just taken.
+    pub(crate) releasing: Option<Name>,
+    pub(crate) releasing_all: bool,
     changes: u64,
     effects: Vec<Effect>,
     queue_moved: bool,
@@ -161,6 +164,8 @@ impl Session {
             groups: HashMap::new(),
             link: Link::after(last_id),
             told: Told::default(),
+            releasing: None,
+            releasing_all: false,
             changes: 0,
             effects: Vec::new(),
             queue_moved: false,
@@ -215,6 +220,8 @@ impl Session {
         let wrote = self.store.changes() != self.changes;
         self.store.roll_back();
         self.told = Told::default();
+        self.releasing = None;
+        self.releasing_all = false;
         self.groups.clear();
         if wrote || self.memory.waiting.is_dirty() {
             // When even reading fails, the next event fails too, and says so.

@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the hub")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use endpoint_secure::device::{Asker, Device, Effect, Event};
 use endpoint_secure::lock::Cost;
@@ -13,7 +13,7 @@ use endpoint_secure_api::{
     Suite, Team, TeamId,
 };
 use proto::{
-    Chunk, Cursor, Frame, Grant, GrantId, Hello, Name, Outcome, Prefix, PublicKey, Refused,
+    Chunk, Cursor, Fields, Frame, Grant, GrantId, Hello, Name, Outcome, Prefix, PublicKey, Refused,
     Registration, Signer, Start, Tier, Timestamp, Verbs,
 };
 use tempfile::TempDir;
@@ -36,6 +36,8 @@ pub struct Hub {
     /// How far chunks come.
     pub tier: Tier,
     pub now: Timestamp,
+    /// Chunks that are not served yet.
+    pub withheld: BTreeSet<Name>,
     random: u64,
 }
 
@@ -70,6 +72,7 @@ impl Hub {
             shuffle: false,
             tier: Tier::Origin,
             now: Timestamp::from_millis(1_800_000_000_000),
+            withheld: BTreeSet::new(),
             random: 42,
         }
     }
@@ -177,6 +180,20 @@ impl Hub {
         }
     }
 
+    /// Keeps chunks back.
+    pub fn withhold(&mut self, which: impl Fn(Fields) -> bool) {
+        let names = self.names.keys().filter(|name| which(name.fields()));
+        self.withheld.extend(names);
+    }
+
+    /// Lets what was kept back come after all.
+    pub fn release(&mut self) {
+        for name in std::mem::take(&mut self.withheld) {
+            let chunk = self.log[self.names[&name]].clone();
+            self.log.push(chunk);
+        }
+    }
+
     /// Serves the subscriptions of a link from its log.
     fn serve(&mut self, link: usize) {
         let ids: Vec<u32> = self.links[link].subscriptions.keys().copied().collect();
@@ -185,6 +202,7 @@ impl Hub {
             let mut chunks: Vec<Chunk> = self.log[at..]
                 .iter()
                 .filter(|chunk| prefix.contains(chunk.name()))
+                .filter(|chunk| !self.withheld.contains(&chunk.name()))
                 .cloned()
                 .collect();
             if at == self.log.len() {
@@ -488,6 +506,12 @@ impl World {
             Answer::Channels(channels) => channels,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The team as a device sees it.
+    pub fn team_of(&mut self, at: usize, id: TeamId) -> Team {
+        let mut teams = self.teams(at).into_iter();
+        teams.find(|team| team.id == id).unwrap()
     }
 
     pub fn teams(&mut self, at: usize) -> Vec<Team> {

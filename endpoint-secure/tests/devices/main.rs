@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chat;
+mod disturbed;
 mod hub;
+mod locked;

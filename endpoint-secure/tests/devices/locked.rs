@@ -1,0 +1,111 @@
+//! The lock, and what stands on the disk.
+
+use std::fs;
+
+use endpoint_secure::device::{Asker, Device, Effect, Event};
+use endpoint_secure_api::{Answer, Code, Command, Lock, Passphrase, Suite};
+use proto::Frame;
+
+use crate::hub::{CHEAP, PASSPHRASE, World};
+
+fn unlock(passphrase: &str) -> Command {
+    Command::Unlock {
+        passphrase: Passphrase::new(passphrase.into()),
+    }
+}
+
+#[test]
+fn a_locked_device_answers_three_commands() {
+    let (mut world, channel) = World::pair(Suite::Classic);
+    world.ask(0, Command::Lock).unwrap();
+    for command in [
+        Command::Teams,
+        Command::Connectivity,
+        Command::Channels { team: channel.team },
+    ] {
+        assert_eq!(world.ask(0, command).unwrap_err().code, Code::Locked);
+    }
+    let Answer::Status(status) = world.ask(0, Command::Status).unwrap() else {
+        panic!("no status");
+    };
+    assert_eq!((status.lock, status.profile), (Lock::Locked, None));
+    let wrong = world.ask(0, unlock("wrong")).unwrap_err();
+    assert_eq!(wrong.code, Code::WrongPassphrase);
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    // The link is the same as before, and goes on.
+    world.say(1, channel, "are you there");
+    world.settle();
+    assert_eq!(world.texts(0, channel), ["are you there"]);
+}
+
+#[test]
+fn an_empty_directory_can_only_be_filled() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut device = Device::open(directory.path(), CHEAP).unwrap();
+    let asker = Asker { door: 1, id: 1 };
+    let now = proto::Timestamp::from_millis(1);
+    device.handle(Event::Command(asker, unlock("x")), now);
+    let Some(Effect::Answer(_, Err(refusal))) = device.next_effect() else {
+        panic!("no refusal");
+    };
+    assert_eq!(refusal.code, Code::NotFound);
+}
+
+#[test]
+fn no_word_stands_in_the_files() {
+    let (mut world, channel) = World::pair(Suite::PostQuantum);
+    world.say(0, channel, "marmalade for the keepers");
+    world.settle();
+    let words = [
+        "marmalade",
+        "keepers",
+        "Lighthouse",
+        "Night watch",
+        "general",
+        "Ada",
+        "laptop",
+        "127.0.0.1",
+    ];
+    for member in &mut world.members {
+        let mut files = 0;
+        for entry in fs::read_dir(member.directory.path()).unwrap() {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            files += 1;
+            for word in words {
+                let found = bytes.windows(word.len()).any(|at| at == word.as_bytes());
+                assert!(!found, "{word}");
+            }
+        }
+        assert!(files >= 2);
+    }
+    for chunk in &world.hub.log {
+        for word in words {
+            let bytes = chunk.encoded();
+            assert!(!bytes.windows(word.len()).any(|at| at == word.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_link_that_breaks_the_protocol_is_closed() {
+    let (world, _) = World::pair(Suite::Classic);
+    let now = world.hub.now;
+    for frame in [
+        Frame::Publish(Vec::new()),
+        Frame::Unsubscribe { id: 1 },
+        Frame::Reconcile(Vec::new().into()),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut device = Device::open(directory.path(), CHEAP).unwrap();
+        device.handle(Event::NetUp, now);
+        device.handle(Event::Net(frame), now);
+        let effects: Vec<Effect> = std::iter::from_fn(|| device.next_effect()).collect();
+        assert!(matches!(effects.last(), Some(Effect::CloseNet(_))));
+    }
+}
+
+#[test]
+fn debug_of_what_goes_through_shows_no_secret() {
+    let shown = format!("{:?}", unlock("marmalade"));
+    assert!(!shown.contains("marmalade"), "{shown}");
+}
