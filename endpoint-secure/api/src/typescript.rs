@@ -30,5 +30,8 @@ fn the_pages_types_are_these() {
         std::fs::write(path, &fresh).unwrap();
     }
     let there = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(there == fresh, "door.ts is stale: TREELINE_WRITE=1 cargo test -p endpoint-secure-api");
+    assert!(
+        there == fresh,
+        "door.ts is stale: TREELINE_WRITE=1 cargo test -p endpoint-secure-api"
+    );
 }

@@ -1,7 +1,7 @@
 //! The rows of the outbox: every own chunk from the moment it exists until the origin has it.
 //!
-//! A chunk's bytes stay until a cloud relay has it, because until then it is published again after
-//! each new link; its row stays until the origin has it, so that a message's delivery can be told.
+//! Until then it is published again after each new link: an acknowledgement that was lost on the way,
+//! by a process that was killed, is given again for the same bytes.
 
 use bytes::Bytes;
 use proto::{Chunk, Name, Tier};
@@ -51,7 +51,7 @@ impl Store {
     /// [`StoreError`].
     pub fn posted_after(&self, seq: i64, count: usize) -> Result<Vec<Waiting>, StoreError> {
         let mut statement = self.db.prepare_cached(
-            "SELECT seq, chunk FROM outbox WHERE seq > ?1 AND length(chunk) > 0
+            "SELECT seq, chunk FROM outbox WHERE seq > ?1
              ORDER BY seq LIMIT ?2",
         )?;
         let rows = statement.query_map(params![seq, count as i64], |row| {
@@ -72,7 +72,7 @@ impl Store {
     pub fn posted(&self, name: Name) -> Result<Option<Chunk>, StoreError> {
         let bytes: Option<Vec<u8>> = self
             .db
-            .prepare_cached("SELECT chunk FROM outbox WHERE name = ?1 AND length(chunk) > 0")?
+            .prepare_cached("SELECT chunk FROM outbox WHERE name = ?1")?
             .query_row([name.to_bytes()], |row| row.get(0))
             .optional()?;
         bytes
@@ -90,8 +90,7 @@ impl Store {
         let owner: Option<Owner> = self
             .db
             .prepare_cached(
-                "UPDATE outbox SET tier = ?2,
-                     chunk = CASE WHEN ?2 >= 2 THEN x'' ELSE chunk END
+                "UPDATE outbox SET tier = ?2
                  WHERE name = ?1 AND tier < ?2 RETURNING channel, device, first",
             )?
             .query_row(params![name, tier as u8], |row| {
