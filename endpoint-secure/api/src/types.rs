@@ -133,7 +133,8 @@ plain! {
         pub reach: Reach,
         /// The relay in use, as `host:port`, empty when offline.
         pub relay: String,
-        /// Own messages that no relay has acknowledged.
+        /// Own messages that no relay has acknowledged; a change to a team, a key package and the like
+        /// count as one more. At 0, nothing is lost with this device.
         pub queued: u32,
     }
 

@@ -6,12 +6,16 @@ use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use endpoint_secure_api::{Answer, Code, Command, Lock, Passphrase, Refusal};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Endpoint, StartError, default_directory};
+
+/// How long what was written may take to reach a relay before a command ends without that.
+pub const DEPARTURE: Duration = Duration::from_secs(20);
 
 /// A passphrase is no longer than this, in bytes.
 const PASSPHRASE_BYTES: u64 = 1024;
@@ -138,6 +142,22 @@ fn lock(endpoint: &Endpoint) -> Result<Lock, Failure> {
     match endpoint.call(&Command::Status)? {
         Answer::Status(status) => Ok(status.lock),
         _ => Err(unexpected()),
+    }
+}
+
+/// Waits until a relay has everything that this device wrote; `false` when none had in time.
+///
+/// # Errors
+/// As [`Endpoint::call_when_back`].
+pub fn departed(endpoint: &Endpoint, limit: Duration) -> Result<bool, Failure> {
+    let until = Instant::now() + limit;
+    loop {
+        match endpoint.call_when_back(&Command::Connectivity, DEPARTURE)? {
+            Answer::Connectivity(state) if state.queued == 0 => return Ok(true),
+            Answer::Connectivity(_) if Instant::now() > until => return Ok(false),
+            Answer::Connectivity(_) => drop(endpoint.next_event(Duration::from_millis(100))),
+            _ => return Err(unexpected()),
+        }
     }
 }
 

@@ -155,7 +155,7 @@ impl Store {
         Ok(())
     }
 
-    /// Counts own messages that no relay has.
+    /// Counts own messages that no relay has; everything else that none has counts as one more.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -164,7 +164,7 @@ impl Store {
             .db
             .prepare_cached(
                 "SELECT count(*) FROM (SELECT DISTINCT channel, device, first FROM outbox
-                 WHERE tier < 1 AND channel >= 0)",
+                 WHERE tier < 1)",
             )?
             .query_row([], |row| row.get(0))?)
     }

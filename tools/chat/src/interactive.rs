@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use endpoint_secure_api::{Anchor, Channel, Delivery, Event, Message, MessageId, Reach};
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::Failure;
+use endpoint_secure_client::terminal::{Failure, departed};
 
 use crate::channel::{Reader, channels, find, page, teams};
 use crate::{output, send};
@@ -38,15 +38,23 @@ pub fn run(endpoint: &Endpoint) -> Result<(), Failure> {
     session.open_first()?;
     loop {
         match lines.try_recv() {
-            Ok(line) if line.trim() == "/quit" => return Ok(()),
+            Ok(line) if line.trim() == "/quit" => return leave(endpoint),
             // What cannot be done is told, and the session goes on.
             Ok(line) => session
                 .line(&line)
                 .unwrap_or_else(|failure| println!("! {failure}")),
-            Err(TryRecvError::Disconnected) => return Ok(()),
+            Err(TryRecvError::Disconnected) => return leave(endpoint),
             Err(TryRecvError::Empty) => session.listen()?,
         }
     }
+}
+
+/// What was just said gets a moment to leave.
+fn leave(endpoint: &Endpoint) -> Result<(), Failure> {
+    if !departed(endpoint, Duration::from_secs(3))? {
+        println!("-- no relay has all of it yet; it leaves the next time that one can be reached");
+    }
+    Ok(())
 }
 
 /// The lines that are typed; the thread ends with the process.

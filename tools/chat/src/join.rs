@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use endpoint_secure_api::{Answer, Code, Command, JoinStage, Profile, TeamId};
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::{Failure, grouped, unexpected};
+use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
 
 use crate::channel::{PATIENCE, teams};
 use crate::options::Options;
@@ -49,7 +49,13 @@ pub fn join(
         return Err(unexpected());
     };
     fingerprint(json, &profile(endpoint)?);
-    let Some(wait) = wait else { return Ok(()) };
+    let Some(wait) = wait else {
+        if departed(endpoint, DEPARTURE)? {
+            return Ok(());
+        }
+        let line = "no relay has the request yet; it leaves when one can be reached and this profile is open";
+        return Err(Failure::new(Code::Unreachable, line));
+    };
     let until = Instant::now() + Duration::from_secs(wait);
     let joined = wait_until_in(endpoint, team.id, until)?;
     if json {

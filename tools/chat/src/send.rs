@@ -11,7 +11,7 @@ use endpoint_secure_api::{
     Anchor, Answer, Channel, Code, Command, Delivery, Event, MessageId, Refusal,
 };
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::{Failure, unexpected};
+use endpoint_secure_client::terminal::{Failure, departed, unexpected};
 
 use crate::channel::{PATIENCE, find, page};
 use crate::options::Send;
@@ -19,6 +19,8 @@ use crate::output;
 
 /// Commands on their way to Secure at one time.
 const WINDOW: usize = 64;
+/// How long a sending without `--wait` waits for a relay before it ends.
+const SOON: Duration = Duration::from_secs(5);
 /// How long `--wait` waits without any progress.
 const STALLED: Duration = Duration::from_secs(120);
 
@@ -33,6 +35,11 @@ pub fn run(endpoint: &Endpoint, json: bool, options: &Send) -> Result<(), Failur
     let sent = send_all(endpoint, &channel, &texts, &batch)?;
     if let Some(wait) = options.wait {
         wait_for(endpoint, &channel, &sent, wait.into())?;
+    } else if !departed(endpoint, SOON)? {
+        eprintln!(
+            "treeline-chat: no relay has all of it yet; it is safe on this device and leaves when one can \
+             be reached and this profile is open"
+        );
     }
     output::sent(json, &sent);
     Ok(())

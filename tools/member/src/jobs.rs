@@ -3,16 +3,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use endpoint_secure_api::{Answer, Code, Command, Connectivity, Device, Reach, Team, TeamId};
+use endpoint_secure_api::{Answer, Code, Command, Device, Team, TeamId};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
-use endpoint_secure_client::terminal::{Failure, grouped, unexpected};
+use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
 
 use crate::options::{self, Channel, Found, Invite, Job, Options, Org};
 use crate::output::show;
-
-/// How long the words of a new organisation, team or channel may take to reach a relay.
-const DEPART: Duration = Duration::from_secs(20);
 
 /// Carries the command out.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -31,7 +28,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             let Answer::Team(team) = endpoint.call(&command)? else {
                 return Err(unexpected());
             };
-            departed(&endpoint)?;
+            told_when_offline(&endpoint)?;
             show(json, "team", &team, &team_line(&team));
             Ok(())
         }
@@ -89,7 +86,7 @@ fn create_org(options: &Options, found: &Found) -> Result<(), Failure> {
     let Answer::Team(team) = answer else {
         return Err(unexpected());
     };
-    departed(&endpoint)?;
+    told_when_offline(&endpoint)?;
     show(
         options.json,
         "team",
@@ -130,7 +127,7 @@ fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failur
         let Answer::Channel(channel) = answer else {
             return Err(unexpected());
         };
-        departed(endpoint)?;
+        told_when_offline(endpoint)?;
         show(
             json,
             "channel",
@@ -175,8 +172,13 @@ fn add(
             .into_iter()
             .find(|d| d.fingerprint == digits);
         if let Some(device) = found {
-            departed(endpoint)?;
-            return Ok(device);
+            let left = until.saturating_duration_since(Instant::now());
+            if departed(endpoint, left.max(DEPARTURE))? {
+                return Ok(device);
+            }
+            let line = "the device is in the team and its welcome has reached no relay yet; it leaves when \
+                        one can be reached and this profile is open. Run this again to wait for it";
+            return Err(Failure::new(Code::Unreachable, line));
         }
         let Some(left) = until.checked_duration_since(Instant::now()) else {
             let line = "the device has not published its key package; is it online, and did it use an \
@@ -187,43 +189,27 @@ fn add(
     }
 }
 
-/// Waits until a relay has everything that this device wrote. Without a relay it stays queued, which
-/// is said and is no failure: it leaves the next time that this profile is open.
-fn departed(endpoint: &Endpoint) -> Result<(), Failure> {
-    let until = Instant::now() + DEPART;
-    loop {
-        let state = connectivity(endpoint)?;
-        if state.queued == 0 && state.reach != Reach::Offline {
-            return Ok(());
-        }
-        if Instant::now() > until {
-            eprintln!(
-                "treeline-member: no relay has acknowledged everything yet ({} queued); it is safe on this \
-                 device and leaves when a relay can be reached",
-                state.queued
-            );
-            return Ok(());
-        }
-        endpoint.next_event(Duration::from_millis(100));
+/// Waits until a relay has everything. Without a relay it stays queued, which is said and is no
+/// failure: it leaves the next time that this profile is open.
+fn told_when_offline(endpoint: &Endpoint) -> Result<(), Failure> {
+    if !departed(endpoint, DEPARTURE)? {
+        eprintln!(
+            "treeline-member: no relay has all of it yet; it is safe on this device and leaves when one \
+             can be reached and this profile is open"
+        );
     }
-}
-
-fn connectivity(endpoint: &Endpoint) -> Result<Connectivity, Failure> {
-    match endpoint.call_when_back(&Command::Connectivity, DEPART)? {
-        Answer::Connectivity(state) => Ok(state),
-        _ => Err(unexpected()),
-    }
+    Ok(())
 }
 
 fn teams(endpoint: &Endpoint) -> Result<Vec<Team>, Failure> {
-    match endpoint.call_when_back(&Command::Teams, DEPART)? {
+    match endpoint.call_when_back(&Command::Teams, DEPARTURE)? {
         Answer::Teams(teams) => Ok(teams),
         _ => Err(unexpected()),
     }
 }
 
 fn devices(endpoint: &Endpoint, team: TeamId) -> Result<Vec<Device>, Failure> {
-    match endpoint.call_when_back(&Command::Devices { team }, DEPART)? {
+    match endpoint.call_when_back(&Command::Devices { team }, DEPARTURE)? {
         Answer::Devices(devices) => Ok(devices),
         _ => Err(unexpected()),
     }
