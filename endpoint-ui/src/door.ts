@@ -72,7 +72,8 @@ reach: Reach,
  */
 relay: string, 
 /**
- * Own messages that no relay has acknowledged.
+ * Own messages that no relay has acknowledged; a change to a team, a key package and the like
+ * count as one more. At 0, nothing is lost with this device.
  */
 queued: number, };
 
