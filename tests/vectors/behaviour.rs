@@ -1,0 +1,422 @@
+//! What docs/protocol.md demands of a relay, tried on one node with a store in memory. Time stands
+//! still; trees of nodes, crashes and slow readers are tried next to the node's own code.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    Chunk, Cursor, Fields, Frame, FrameDecoder, GrantId, Hello, Misbehaved, Name, Order, Outcome,
+    Path, Place, Prefix, Refused, Registration, Signer, Start, Tier, Timestamp,
+};
+use relay_core::store::{MemoryStore, StoreId};
+use relay_core::{Closed, Config, Effect, Event, Limits, LinkId, Node, Role};
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const DAY: u64 = proto::limits::DAY_MS;
+
+/// What a peer of the node hears.
+#[derive(Debug, Clone, PartialEq)]
+enum Heard {
+    Frame(Frame),
+    Closed(Closed),
+}
+
+struct Bench {
+    node: Node<MemoryStore>,
+    decoders: BTreeMap<LinkId, FrameDecoder>,
+    registration: Registration,
+    links: u64,
+}
+
+impl Bench {
+    fn new(tier: Tier) -> Self {
+        let origin = Signer::from_seed(&[1; 32]);
+        let registration =
+            Registration::issue(&origin, 7, [2; 32], NOW.plus_millis(9 * DAY)).unwrap();
+        let config = Config {
+            tier,
+            origins: vec![origin.public_key()],
+            limits: Limits::default(),
+        };
+        let store = MemoryStore::new(StoreId([1; 16]));
+        Self {
+            node: Node::new(config, store, NOW).unwrap(),
+            decoders: BTreeMap::new(),
+            registration,
+            links: 0,
+        }
+    }
+
+    fn join(&mut self, role: Role) -> LinkId {
+        self.links += 1;
+        let link = LinkId(self.links);
+        self.node.handle(Event::Connected { link, role }, NOW);
+        link
+    }
+
+    /// A downstream that has greeted and shown its grant.
+    fn client(&mut self) -> LinkId {
+        let link = self.join(Role::Downstream);
+        self.say(link, hello(1, 1));
+        self.say(link, Frame::Grant(vec![self.registration.grant.clone()]));
+        link
+    }
+
+    fn tell(&mut self, link: LinkId, frame: Frame) {
+        self.node.handle(Event::Received { link, frame }, NOW);
+    }
+
+    /// Tells the node a frame, lets it do all it has to do, and returns what this link hears.
+    fn say(&mut self, link: LinkId, frame: Frame) -> Vec<Heard> {
+        self.tell(link, frame);
+        self.settle()
+            .into_iter()
+            .filter(|(to, _)| *to == link)
+            .map(|(_, heard)| heard)
+            .collect()
+    }
+
+    fn settle(&mut self) -> Vec<(LinkId, Heard)> {
+        let mut heard = Vec::new();
+        for _ in 0..1000 {
+            self.node.commit(NOW);
+            let (new, sent) = self.effects();
+            heard.extend(new);
+            for (link, bytes) in sent {
+                self.node.handle(
+                    Event::Drained {
+                        link,
+                        bytes,
+                        sends: 1,
+                    },
+                    NOW,
+                );
+            }
+            if self.node.next_timeout().is_none_or(|at| at > NOW) {
+                return heard;
+            }
+            self.node.handle_timeout(NOW);
+        }
+        panic!("the node never comes to rest");
+    }
+
+    fn effects(&mut self) -> (Vec<(LinkId, Heard)>, Vec<(LinkId, usize)>) {
+        let (mut heard, mut sent) = (Vec::new(), Vec::new());
+        while let Some(effect) = self.node.next_effect() {
+            match effect {
+                Effect::Send { link, bytes } => {
+                    let decoder = self.decoders.entry(link).or_default();
+                    decoder.push(&bytes);
+                    while let Some(frame) = decoder.next_frame().unwrap() {
+                        heard.push((link, Heard::Frame(frame)));
+                    }
+                    sent.push((link, bytes.len()));
+                }
+                Effect::Close { link, reason } => heard.push((link, Heard::Closed(reason))),
+                Effect::Note(_) => {}
+            }
+        }
+        (heard, sent)
+    }
+
+    fn chunk(&self, number: u32) -> Chunk {
+        self.chunk_with(self.place(), number, b"x")
+    }
+
+    fn chunk_with(&self, place: Place, number: u32, data: &[u8]) -> Chunk {
+        let fields = Fields::Message {
+            channel: 1,
+            device: 3,
+            number,
+        };
+        self.signed(Name::new(place, fields), DAY, data)
+    }
+
+    fn signed(&self, name: Name, life: u64, data: &[u8]) -> Chunk {
+        let signer = Signer::from_seed(&self.registration.seed);
+        let grant = GrantId::of(&self.registration.grant);
+        Chunk::sign(name, NOW.plus_millis(life), grant, data, &signer).unwrap()
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            origin: self.registration.origin.origin_id(),
+            org: 7,
+            team: 2,
+        }
+    }
+
+    fn prefix(&self) -> Prefix {
+        Name::team_prefix(self.place(), Path::Message)
+    }
+
+    fn publish(&mut self, link: LinkId, chunk: &Chunk) -> Vec<(Name, Outcome)> {
+        acks(&self.say(link, Frame::Publish(vec![chunk.clone()])))
+    }
+
+    fn subscribe(&mut self, link: LinkId, id: u32, prefix: Prefix, start: Start) -> Vec<Heard> {
+        let order = Order::OldestFirst;
+        let frame = Frame::Subscribe {
+            id,
+            prefix,
+            start,
+            order,
+        };
+        self.say(link, frame)
+    }
+}
+
+fn hello(oldest: u16, newest: u16) -> Frame {
+    Frame::Hello(Hello {
+        oldest,
+        newest,
+        features: 0,
+        tier: Tier::Device,
+        time: NOW,
+        store: [0; 16],
+    })
+}
+
+fn acks(heard: &[Heard]) -> Vec<(Name, Outcome)> {
+    let acks = heard.iter().filter_map(|heard| match heard {
+        Heard::Frame(Frame::Ack(acks)) => Some(acks.clone()),
+        _ => None,
+    });
+    acks.flatten().collect()
+}
+
+fn delivered(heard: &[Heard]) -> Vec<Chunk> {
+    let chunks = heard.iter().filter_map(|heard| match heard {
+        Heard::Frame(Frame::Chunks { chunks, .. }) => Some(chunks.clone()),
+        _ => None,
+    });
+    chunks.flatten().collect()
+}
+
+fn closed(heard: &[Heard]) -> Option<Misbehaved> {
+    heard.iter().find_map(|heard| match heard {
+        Heard::Closed(Closed::Misbehaved(how)) => Some(*how),
+        _ => None,
+    })
+}
+
+fn cursor(heard: &[Heard]) -> Option<Cursor> {
+    heard.iter().rev().find_map(|heard| match heard {
+        Heard::Frame(Frame::CaughtUp {
+            cursor, live: true, ..
+        }) => Some(cursor.clone()),
+        _ => None,
+    })
+}
+
+/// P-HELLO-1, P-HELLO-2.
+#[test]
+fn a_link_begins_with_one_hello_of_a_common_version() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.join(Role::Downstream);
+    let early = bench.say(link, Frame::Unsubscribe { id: 1 });
+    assert_eq!(closed(&early), Some(Misbehaved::HelloMisplaced));
+    let link = bench.client();
+    let twice = bench.say(link, hello(1, 1));
+    assert_eq!(closed(&twice), Some(Misbehaved::HelloMisplaced));
+    let link = bench.join(Role::Downstream);
+    let later = bench.say(link, hello(2, 3));
+    assert_eq!(closed(&later), Some(Misbehaved::NoCommonVersion));
+    let link = bench.join(Role::Downstream);
+    assert_eq!(closed(&bench.say(link, hello(1, 9))), None);
+}
+
+/// P-LINK-1, P-LINK-3.
+#[test]
+fn a_frame_of_the_other_role_ends_the_link() {
+    let mut bench = Bench::new(Tier::Origin);
+    for (frame, how) in [
+        (Frame::Ack(vec![]), Misbehaved::NotAllowed),
+        (Frame::Reconcile(vec![].into()), Misbehaved::NotServed),
+    ] {
+        let link = bench.client();
+        let chunk = bench.chunk(0);
+        bench.tell(link, Frame::Publish(vec![chunk.clone()]));
+        assert_eq!(closed(&bench.say(link, frame)), Some(how));
+        let link = bench.client();
+        let names = vec![chunk.name()];
+        let heard = bench.say(link, Frame::Fetch { id: 1, names });
+        assert!(delivered(&heard).is_empty(), "dropped with its link");
+    }
+}
+
+/// P-LINK-2.
+#[test]
+fn grants_go_before_the_chunks_that_rely_on_them() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.join(Role::Downstream);
+    bench.say(link, hello(1, 1));
+    let chunk = bench.chunk(0);
+    let refused = Outcome::Refused(Refused::NoGrant);
+    assert_eq!(bench.publish(link, &chunk), [(chunk.name(), refused)]);
+    let writer = bench.client();
+    bench.publish(writer, &chunk);
+    let heard = bench.subscribe(link, 1, bench.prefix(), Start::All);
+    let grant = heard
+        .iter()
+        .position(|heard| matches!(heard, Heard::Frame(Frame::Grant(_))));
+    let chunks = heard
+        .iter()
+        .position(|heard| matches!(heard, Heard::Frame(Frame::Chunks { .. })));
+    assert!(grant.unwrap() < chunks.unwrap());
+}
+
+/// P-ACK-1: not before the store has it. P-ACK-3: once more, and stored once.
+#[test]
+fn an_answer_comes_after_the_write_and_again_for_a_known_chunk() {
+    let mut bench = Bench::new(Tier::Cloud);
+    let link = bench.client();
+    let chunk = bench.chunk(0);
+    bench.tell(link, Frame::Publish(vec![chunk.clone()]));
+    assert!(bench.effects().0.is_empty(), "nothing is written yet");
+    let heard: Vec<Heard> = bench.settle().into_iter().map(|(_, heard)| heard).collect();
+    let stored = [(chunk.name(), Outcome::Stored(Tier::Cloud))];
+    assert_eq!(acks(&heard), stored);
+    assert_eq!(bench.publish(link, &chunk), stored);
+    let heard = bench.subscribe(link, 1, bench.prefix(), Start::All);
+    assert_eq!(delivered(&heard), [chunk]);
+}
+
+/// P-ACK-2, and P-ACK-3 with the farthest tier.
+#[test]
+fn a_later_tier_is_passed_down() {
+    let mut bench = Bench::new(Tier::Local);
+    let up = bench.join(Role::Upstream {
+        relay: "above".into(),
+    });
+    let Frame::Hello(greeting) = hello(1, 1) else {
+        panic!("a HELLO")
+    };
+    bench.say(
+        up,
+        Frame::Hello(Hello {
+            tier: Tier::Origin,
+            ..greeting
+        }),
+    );
+    let link = bench.client();
+    let chunk = bench.chunk(0);
+    let name = chunk.name();
+    let local = (name, Outcome::Stored(Tier::Local));
+    let origin = (name, Outcome::Stored(Tier::Origin));
+    assert_eq!(bench.publish(link, &chunk), [local]);
+    bench.tell(up, Frame::Ack(vec![origin]));
+    let heard: Vec<Heard> = bench
+        .settle()
+        .into_iter()
+        .filter(|(to, _)| *to == link)
+        .map(|(_, heard)| heard)
+        .collect();
+    assert_eq!(acks(&heard), [origin]);
+    assert_eq!(bench.publish(link, &chunk), [origin]);
+}
+
+/// P-CHUNK-3, P-CHUNK-4, P-CHUNK-5, P-NAME-2.
+#[test]
+fn chunks_are_immutable_alive_and_of_any_path() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    let first = bench.chunk(0);
+    bench.publish(link, &first);
+    let other = bench.chunk_with(bench.place(), 0, b"y");
+    let refused = |reason| Outcome::Refused(reason);
+    assert_eq!(
+        bench.publish(link, &other),
+        [(other.name(), refused(Refused::Conflict))]
+    );
+    let dead = bench.signed(bench.chunk(1).name(), 0, b"x");
+    assert_eq!(
+        bench.publish(link, &dead),
+        [(dead.name(), refused(Refused::Expired))]
+    );
+    let life = proto::limits::LIFE_MS + proto::limits::CLOCK_SKEW_MS + 1;
+    let eternal = bench.signed(bench.chunk(1).name(), life, b"x");
+    assert_eq!(
+        bench.publish(link, &eternal),
+        [(eternal.name(), refused(Refused::TooLongLived))]
+    );
+    let name = Name::new(bench.place(), Fields::Other { path: 200, bits: 5 });
+    let unknown = bench.signed(name, DAY, b"x");
+    assert_eq!(
+        bench.publish(link, &unknown),
+        [(name, Outcome::Stored(Tier::Origin))]
+    );
+}
+
+/// P-SUB-1, P-SUB-2, P-SUB-3.
+#[test]
+fn a_subscription_has_no_seam_and_resumes_by_cursor() {
+    let mut bench = Bench::new(Tier::Origin);
+    let (writer, reader) = (bench.client(), bench.client());
+    let chunks: Vec<Chunk> = (0..80).map(|number| bench.chunk(number)).collect();
+    for chunk in &chunks[..70] {
+        bench.publish(writer, chunk);
+    }
+    let heard = bench.subscribe(reader, 1, bench.prefix(), Start::All);
+    assert_eq!(delivered(&heard), chunks[..70]);
+    let resume = cursor(&heard).unwrap();
+    for chunk in &chunks[70..] {
+        bench.tell(writer, Frame::Publish(vec![chunk.clone()]));
+    }
+    let live: Vec<Heard> = bench
+        .settle()
+        .into_iter()
+        .filter(|(to, _)| *to == reader)
+        .map(|(_, heard)| heard)
+        .collect();
+    assert_eq!(delivered(&live), chunks[70..]);
+    let heard = bench.subscribe(reader, 2, bench.prefix(), Start::After(resume));
+    assert_eq!(delivered(&heard), chunks[70..]);
+    let foreign = Cursor::new(vec![9; 24]).unwrap();
+    let heard = bench.subscribe(reader, 3, bench.prefix(), Start::After(foreign));
+    assert_eq!(delivered(&heard), chunks);
+}
+
+/// P-SUB-4, P-SUB-5.
+#[test]
+fn ids_are_used_once_and_prefixes_have_a_least_length() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    bench.subscribe(link, 1, bench.prefix(), Start::All);
+    let again = bench.subscribe(link, 1, bench.prefix(), Start::All);
+    assert_eq!(closed(&again), Some(Misbehaved::IdReused));
+    let link = bench.client();
+    let wide = bench.subscribe(link, 1, Prefix::ALL, Start::All);
+    assert_eq!(closed(&wide), Some(Misbehaved::OverLimit));
+}
+
+/// P-FETCH-1.
+#[test]
+fn a_fetch_is_answered_once() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    let (here, missing) = (bench.chunk(0), bench.chunk(1));
+    bench.publish(link, &here);
+    let names = vec![here.name(), missing.name()];
+    let heard = bench.say(link, Frame::Fetch { id: 4, names });
+    assert_eq!(delivered(&heard), [here]);
+    let ends = heard
+        .iter()
+        .filter(|heard| matches!(heard, Heard::Frame(Frame::CaughtUp { id: 4, .. })));
+    assert_eq!(ends.count(), 1);
+}
+
+/// P-GRANT-7: a grant whose time is over.
+#[test]
+fn an_expired_grant_allows_nothing() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    let chunk = bench.signed(bench.chunk(0).name(), 30 * DAY, b"x");
+    let late = NOW.plus_millis(10 * DAY);
+    let frame = Frame::Publish(vec![chunk.clone()]);
+    bench.node.handle(Event::Received { link, frame }, late);
+    bench.node.commit(late);
+    let (heard, _) = bench.effects();
+    let heard: Vec<Heard> = heard.into_iter().map(|(_, heard)| heard).collect();
+    let refused = Outcome::Refused(Refused::GrantExpired);
+    assert_eq!(acks(&heard), [(chunk.name(), refused)]);
+}
