@@ -1,0 +1,243 @@
+// A backend without Secure, for a plain browser: a small world that answers, grows and echoes.
+// Only in `--mode scripted`; a product build does not contain it.
+
+import type { Answer, Channel, Command, Message, Refusal, Team } from "../door";
+import type { Backend, Hint } from "../runtime";
+import { channelKey, messageKey, teamKey } from "../state/keys";
+
+const MINUTE = 60_000;
+const place = { origin: 0x52c1e0, org: 7 };
+const words = [
+  "The generator on the third floor is running again.",
+  "Good. I will move the two patients back after lunch.",
+  "Does anybody know where the spare radio is?\nIt was in the cupboard last week.",
+  "In the drawer under the printer.",
+  "Thank you!",
+  "The water is back in wing B; please boil it until tomorrow.",
+];
+
+/** Makes one. `?lock=empty|locked` and `?teams=0` in the address choose where it begins. */
+export function backend(): Backend {
+  const query = new URLSearchParams(location.search);
+  const world = new World(query.get("lock") ?? "unlocked", query.get("teams") !== "0");
+  return {
+    call: (command) => {
+      // As through the window's process: values, not objects that are shared.
+      const copy = structuredClone(command);
+      return Promise.resolve().then(() => structuredClone(world.answer(copy)));
+    },
+    subscribe: (listener) => {
+      world.listener = listener;
+      listener({ event: "door" });
+      return Promise.resolve();
+    },
+  };
+}
+
+class World {
+  listener: (hint: Hint) => void = () => {};
+  #lock: "empty" | "locked" | "unlocked";
+  #teams: Team[] = [];
+  #channels = new Map<string, Channel[]>();
+  #messages = new Map<string, Message[]>();
+  #sent = new Map<number, Message>();
+
+  constructor(lock: string, teams: boolean) {
+    this.#lock = lock === "empty" || lock === "locked" ? lock : "unlocked";
+    if (!teams) return;
+    this.#team(2, "Ward 3", ["general", "night shift", "supplies"]);
+    this.#team(3, "Building services", ["general"]);
+    const [general, night] = this.#channels.get(teamKey(this.#teams[0]!.id))!;
+    this.#fill(general!, 500, 2);
+    this.#fill(night!, 30, 12);
+  }
+
+  answer(command: Command): Answer {
+    switch (command.command) {
+      case "status":
+        return { answer: "status", value: this.#status() };
+      case "createProfile":
+      case "unlock":
+        if (command.passphrase === "wrong") throw refusal("wrongPassphrase", "wrong passphrase");
+        this.#lock = "unlocked";
+        return { answer: "profile", value: this.#profile() };
+      case "lock":
+        this.#lock = "locked";
+        this.listener({ event: "lock", value: "locked" });
+        return { answer: "done" };
+      case "teams":
+        return { answer: "teams", value: this.#teams };
+      case "channels":
+        return { answer: "channels", value: this.#channels.get(teamKey(command.team)) ?? [] };
+      case "devices":
+        return { answer: "devices", value: this.#devices() };
+      case "timeline":
+        return { answer: "page", value: this.#page(command) };
+      case "send":
+        return { answer: "sent", value: this.#send(command).id };
+      case "markRead":
+        this.#read(command);
+        return { answer: "done" };
+      case "connectivity":
+        return { answer: "connectivity", value: this.#status().connectivity };
+      case "createInvite":
+        return { answer: "invite", value: this.#invite(`treeline-invite-${"c2VlZA".repeat(40)}`) };
+      case "readInvite":
+        if (!command.invite.startsWith("treeline-invite-")) {
+          throw refusal("configuration", "this is no invite: it begins with treeline-invite-");
+        }
+        return { answer: "invite", value: this.#invite(command.invite) };
+      case "join":
+        return { answer: "team", value: this.#team(4, "", [], "waitingForAdmin") };
+      case "createTeam":
+      case "createOrganisation":
+        return { answer: "team", value: this.#team(5 + this.#teams.length, command.name, ["general"]) };
+      case "createChannel":
+        return { answer: "channel", value: this.#channel(command.team, command.name) };
+      case "addDevice":
+        return { answer: "done" };
+    }
+  }
+
+  #profile() {
+    return { user: "Alice Moreau", device: "ward laptop", fingerprint: "8f3a21c7".repeat(8) };
+  }
+
+  #status() {
+    const unlocked = this.#lock === "unlocked";
+    return {
+      lock: this.#lock,
+      profile: unlocked ? this.#profile() : null,
+      version: "0.1.0",
+      isolation: "none: a plain browser",
+      connectivity: { reach: "lan" as const, relay: "10.0.4.2:4470", queued: 2 },
+    };
+  }
+
+  #invite(text: string) {
+    return {
+      text,
+      team: { ...place, team: 4 },
+      organisation: "Harbour Hospital",
+      teamName: "Ward 3",
+      admin: "41d0c9be".repeat(8),
+      relays: [`10.0.4.2:4470#${"0".repeat(64)}`],
+    };
+  }
+
+  #devices() {
+    const names = ["Alice Moreau/ward laptop", "Bob Okafor/desk", "Chiara Lind/tablet 2"];
+    return names.map((name, device) => ({
+      device,
+      user: name.split("/")[0]!,
+      name: name.split("/")[1]!,
+      fingerprint: ["8f3a21c7", "41d0c9be", "77e01b5d"][device]!.repeat(8),
+      admin: device === 0,
+      own: device === 0,
+    }));
+  }
+
+  #team(number: number, name: string, channels: string[], stage: Team["stage"] = "joined"): Team {
+    const team: Team = {
+      id: { ...place, team: number },
+      name,
+      organisation: name === "" ? "" : "Harbour Hospital",
+      epoch: 4,
+      devices: 3,
+      suite: "postQuantum",
+      admin: stage === "joined",
+      stage,
+      ownDevice: 0,
+    };
+    this.#teams = [...this.#teams, team];
+    this.#channels.set(teamKey(team.id), []);
+    for (const channel of channels) this.#channel(team.id, channel);
+    this.listener({ event: "teams" });
+    return team;
+  }
+
+  #channel(team: Team["id"], name: string): Channel {
+    const channels = this.#channels.get(teamKey(team)) ?? [];
+    const id = { team, channel: channels.length + 1 };
+    const channel = { id, name, messages: 0, unread: 0, newestMs: 0 };
+    this.#channels.set(teamKey(team), [...channels, channel]);
+    this.#messages.set(channelKey(id), []);
+    return channel;
+  }
+
+  #fill(channel: Channel, count: number, unread: number) {
+    const start = Date.now() - count * 7 * MINUTE;
+    for (let n = 0; n < count; n += 1) {
+      const author = this.#devices()[n === count - 1 ? 1 : [0, 0, 1, 2, 2][n % 5]!]!;
+      this.#append(channel, author.device, words[n % words.length]!, start + n * 7 * MINUTE);
+    }
+    channel.unread = unread;
+  }
+
+  #append(channel: Channel, device: number, text: string, sentMs: number): Message {
+    const messages = this.#messages.get(channelKey(channel.id))!;
+    const author = this.#devices()[device]!;
+    const message: Message = {
+      id: { channel: channel.id, device, number: messages.length },
+      user: author.user,
+      deviceName: author.name,
+      sentMs,
+      text,
+      own: device === 0,
+      delivery: device === 0 ? (["origin", "cloud", "lan", "queued"] as const)[messages.length % 4]! : "origin",
+      failure: "",
+      missingBefore: 0,
+    };
+    messages.push(message);
+    channel.messages = messages.length;
+    channel.newestMs = sentMs;
+    return message;
+  }
+
+  #find(id: Channel["id"]): Channel {
+    const channels = this.#channels.get(teamKey(id.team)) ?? [];
+    const found = channels.find((channel) => channelKey(channel.id) === channelKey(id));
+    if (!found) throw refusal("notFound", "there is no such channel");
+    return found;
+  }
+
+  #send(command: Extract<Command, { command: "send" }>): Message {
+    const known = this.#sent.get(command.token);
+    if (known) return known;
+    const message = this.#append(this.#find(command.channel), 0, command.text, Date.now());
+    message.delivery = "queued";
+    this.#sent.set(command.token, message);
+    this.listener({ event: "messages", value: command.channel });
+    setTimeout(() => {
+      message.delivery = "lan";
+      this.listener({ event: "messages", value: command.channel });
+    }, 400);
+    return message;
+  }
+
+  #read(command: Extract<Command, { command: "markRead" }>) {
+    this.#find(command.upTo.channel).unread = 0;
+    this.listener({ event: "channels", value: command.upTo.channel.team });
+  }
+
+  #page(command: Extract<Command, { command: "timeline" }>) {
+    const all = this.#messages.get(channelKey(command.channel)) ?? [];
+    const { anchor, count } = command;
+    const key = "id" in anchor ? messageKey(anchor.id) : "";
+    const at = all.findIndex((message) => messageKey(message.id) === key);
+    const ends = { newest: all.length, oldest: count, before: at, after: at + 1 + count };
+    const to = Math.min(all.length, ends[anchor.at]);
+    const from = anchor.at === "after" ? at + 1 : Math.max(0, to - count);
+    return {
+      channel: command.channel,
+      messages: all.slice(from, to),
+      moreBefore: from > 0,
+      moreAfter: to < all.length,
+      total: all.length,
+    };
+  }
+}
+
+function refusal(code: Refusal["code"], text: string): Refusal {
+  return { code, text };
+}

@@ -1,0 +1,2 @@
+// Nothing beyond the defaults; the file tells the tools so.
+export default {};

@@ -1,0 +1,24 @@
+// Builds the page that the window's process embeds. File names are fixed and nothing depends on the
+// machine or the time, so that the same sources give the same bytes in `dist`.
+
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  plugins: [svelte()],
+  base: "./",
+  server: { host: "127.0.0.1", port: 5199 },
+  build: {
+    target: "safari16",
+    cssCodeSplit: false,
+    modulePreload: false,
+    reportCompressedSize: false,
+    rollupOptions: {
+      output: {
+        entryFileNames: "page.js",
+        chunkFileNames: "[name].js",
+        assetFileNames: "page[extname]",
+      },
+    },
+  },
+});
