@@ -13,10 +13,15 @@ use anyhow::{Context, Result, anyhow, bail};
 
 const RESTARTS: u32 = 20;
 
-/// The folder of the product's binaries: ours.
+/// A binary of the product: beside us, or for a test, which stands in `deps`, one folder above.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("the own executable has no path")?;
-    let path = own.with_file_name(name);
+    let folder = own.parent().context("the own executable is in no folder")?;
+    let folder = match folder.parent() {
+        Some(above) if folder.ends_with("deps") => above,
+        _ => folder,
+    };
+    let path = folder.join(name);
     if path.is_file() {
         Ok(path)
     } else {
