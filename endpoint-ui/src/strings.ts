@@ -135,7 +135,6 @@ export const strings = {
   },
   channels: {
     label: "Channels",
-    administration: "This team carries the organisation’s own records. It has no channels.",
     none: "This team has no channel yet.",
     unread: (n: number): string => many(n, "unread message", "unread messages"),
     lock: "Lock",

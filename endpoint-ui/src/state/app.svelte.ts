@@ -98,7 +98,9 @@ class App {
 
   /** Asks for the teams and all their channels. */
   async refreshTeams(): Promise<void> {
-    this.teams = await ask({ command: "teams" });
+    const teams = await ask({ command: "teams" });
+    // An organisation's administration is where one rarely goes: it comes last.
+    this.teams = teams.toSorted((a, b) => Number(isAdministration(a)) - Number(isAdministration(b)));
     await Promise.all(this.teams.map((team) => this.#refreshChannels(team.id)));
     this.teamsLoaded = true;
     if (!this.current) await this.#selectSome();
@@ -199,6 +201,9 @@ class App {
     if (channel) await this.open(channel);
   }
 }
+
+/** Whether a team is its organisation's administration. */
+export const isAdministration = (team: Team): boolean => team.id.team === 1;
 
 /** The one state of the page. */
 export const app = new App();
