@@ -25,11 +25,17 @@ const WRITES: usize = 4096 + 16;
 /// Inputs taken before what they caused is committed and sent.
 const INPUTS_PER_TURN: usize = 256;
 
+/// The other end of a link.
+struct Peer {
+    outbox: mpsc::Sender<Bytes>,
+    place: String,
+}
+
 enum Input {
     Attach {
         link: LinkId,
         role: Role,
-        outbox: mpsc::Sender<Bytes>,
+        peer: Peer,
     },
     Event(Event),
     Stop,
@@ -52,14 +58,20 @@ pub struct Handle {
 pub struct Stopped;
 
 impl Handle {
-    /// Adds a link, and gives what is to be written to it, until the node closes it.
+    /// Adds a link, and gives what is to be written to it, until the node closes it. `place` is where
+    /// its peer is, for people.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn attach(&self, role: Role) -> Result<(LinkId, mpsc::Receiver<Bytes>), Stopped> {
+    pub async fn attach(
+        &self,
+        role: Role,
+        place: String,
+    ) -> Result<(LinkId, mpsc::Receiver<Bytes>), Stopped> {
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
         let (outbox, writes) = mpsc::channel(WRITES);
-        let attach = Input::Attach { link, role, outbox };
+        let peer = Peer { outbox, place };
+        let attach = Input::Attach { link, role, peer };
         self.inputs.send(attach).await.map_err(|_| Stopped)?;
         Ok((link, writes))
     }
@@ -127,7 +139,7 @@ pub fn start<S: Store + Send + 'static>(
 
 struct Driver<S> {
     node: Node<S>,
-    links: BTreeMap<LinkId, mpsc::Sender<Bytes>>,
+    links: BTreeMap<LinkId, Peer>,
     reach: watch::Sender<Reach>,
 }
 
@@ -169,8 +181,8 @@ impl<S: Store> Driver<S> {
     /// Returns whether to stop.
     fn take(&mut self, input: Input) -> bool {
         match input {
-            Input::Attach { link, role, outbox } => {
-                self.links.insert(link, outbox);
+            Input::Attach { link, role, peer } => {
+                self.links.insert(link, peer);
                 self.node.handle(Event::Connected { link, role }, now());
             }
             Input::Event(event) => {
@@ -188,10 +200,10 @@ impl<S: Store> Driver<S> {
         while let Some(effect) = self.node.next_effect() {
             match effect {
                 Effect::Send { link, bytes } => {
-                    let Some(outbox) = self.links.get(&link) else {
+                    let Some(peer) = self.links.get(&link) else {
                         continue;
                     };
-                    if outbox.try_send(bytes).is_err() {
+                    if peer.outbox.try_send(bytes).is_err() {
                         // Its task has ended: the node never has more waiting than there is room for.
                         self.links.remove(&link);
                         self.node.handle(Event::Disconnected { link }, now());
@@ -208,6 +220,10 @@ impl<S: Store> Driver<S> {
 
     fn note(&self, note: Note) {
         match note {
+            Note::Misbehaved { link, misbehaved } => {
+                let place = self.links.get(&link).map(|peer| peer.place.as_str());
+                tracing::warn!(peer = place, "closed a link: its peer {misbehaved}");
+            }
             Note::Refused { name, reason } => tracing::warn!(%name, "refused a chunk: {reason}"),
             Note::RefusedAbove { name, reason } => {
                 tracing::warn!(%name, "the parent refused a chunk: {reason}");

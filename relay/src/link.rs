@@ -36,17 +36,17 @@ pub trait Sink: Send {
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Runs a link until either side ends it.
+/// Runs a link until either side ends it. `place` is where its peer is, for people.
 ///
 /// # Errors
 /// [`Stopped`] when there is no node any more.
 pub async fn run(
     handle: &Handle,
-    role: Role,
+    (role, place): (Role, String),
     mut source: impl Source,
     mut sink: impl Sink,
 ) -> Result<(), Stopped> {
-    let (link, writes) = handle.attach(role).await?;
+    let (link, writes) = handle.attach(role, place).await?;
     let _gone = Gone { handle, link };
     {
         let write = write_frames(handle, link, &mut sink, writes);

@@ -32,7 +32,7 @@ const SWEEP_MS: u64 = 60_000;
 const SWEEP_CHUNKS: usize = 1024;
 /// How long a resume mark may lag behind live chunks, in milliseconds.
 const MARK_MS: u64 = 250;
-/// Refusals told to the operator per second; all are counted.
+/// Refusals and misbehaviours told to the operator per second; all are counted.
 const NOTES_PER_SECOND: u32 = 10;
 /// Pieces of backlog sent between two looks at new events.
 const SLICES: usize = 8;
@@ -140,6 +140,13 @@ pub enum Note {
         name: Name,
         /// Why.
         reason: Refused,
+    },
+    /// A peer broke the protocol; its link is closed next.
+    Misbehaved {
+        /// Its link.
+        link: LinkId,
+        /// What it did.
+        misbehaved: Misbehaved,
     },
     /// The parent will not take a chunk.
     RefusedAbove {
@@ -472,6 +479,10 @@ impl<S: Store> Node<S> {
             return;
         }
         *self.counters.misbehaved.entry(misbehaved).or_default() += 1;
+        if self.notes.take(self.now) {
+            let note = Note::Misbehaved { link, misbehaved };
+            self.effects.push_back(Effect::Note(note));
+        }
         self.feed.discard(link);
         let bytes = Frame::Close {
             reason: misbehaved.to_string(),

@@ -155,7 +155,13 @@ async fn serve(incoming: Incoming, handle: Handle) {
     let key = peer_key(&connection).map(|key| key.to_hex());
     tracing::debug!(%remote, key, "link up");
     let (source, sink) = halves(source, sink);
-    let _ = super::run(&handle, Role::Downstream, source, sink).await;
+    let _ = super::run(
+        &handle,
+        (Role::Downstream, remote.to_string()),
+        source,
+        sink,
+    )
+    .await;
     connection.close(VarInt::from_u32(0), b"");
 }
 
@@ -184,7 +190,8 @@ pub async fn keep_parent(
                         relay: relay.place.clone(),
                     };
                     let began = Instant::now();
-                    super::run(handle, role, source, sink).await?;
+                    let place = relay.place.clone();
+                    super::run(handle, (role, place), source, sink).await?;
                     // A parent that ends each link at once is not asked ten times a second.
                     if began.elapsed() > PAUSES.1 {
                         pause = PAUSES.0;
