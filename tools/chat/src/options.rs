@@ -98,6 +98,9 @@ pub struct Send {
     /// Waits until everything has come so far.
     #[arg(long, value_enum, value_name = "TIER")]
     pub wait: Option<Wait>,
+    /// Gives up waiting after so many seconds without any progress; nothing is lost by that.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, requires = "wait")]
+    pub limit: u64,
 }
 
 /// A tier to wait for.

@@ -21,8 +21,6 @@ use crate::output;
 const WINDOW: usize = 64;
 /// How long a sending without `--wait` waits for a relay before it ends.
 const SOON: Duration = Duration::from_secs(5);
-/// How long `--wait` waits without any progress.
-const STALLED: Duration = Duration::from_secs(120);
 
 /// Carries `send` out.
 pub fn run(endpoint: &Endpoint, json: bool, options: &Send) -> Result<(), Failure> {
@@ -34,7 +32,8 @@ pub fn run(endpoint: &Endpoint, json: bool, options: &Send) -> Result<(), Failur
     let batch = options.batch.clone().unwrap_or_else(fresh_batch);
     let sent = send_all(endpoint, &channel, &texts, &batch)?;
     if let Some(wait) = options.wait {
-        wait_for(endpoint, &channel, &sent, wait.into())?;
+        let limit = Duration::from_secs(options.limit);
+        wait_for(endpoint, (&channel, &sent), wait.into(), limit)?;
     } else if !departed(endpoint, SOON)? {
         eprintln!(
             "treeline-chat: no relay has all of it yet; it is safe on this device and leaves when one can \
@@ -119,12 +118,12 @@ fn sent_id(body: &str) -> Result<MessageId, Failure> {
     }
 }
 
-/// Waits until all of these have come so far, as long as there is progress.
+/// Waits until all of these have come so far; `limit` without progress ends it.
 fn wait_for(
     endpoint: &Endpoint,
-    channel: &Channel,
-    sent: &[MessageId],
+    (channel, sent): (&Channel, &[MessageId]),
     tier: Delivery,
+    limit: Duration,
 ) -> Result<(), Failure> {
     let mut waiting: BTreeSet<_> = sent.iter().copied().collect();
     let mut progress = Instant::now();
@@ -159,17 +158,38 @@ fn wait_for(
         }
         if waiting.len() < before || (passed == count && passed > 0) {
             progress = Instant::now();
-        } else if progress.elapsed() > STALLED {
-            let line = format!(
-                "{} messages are safe on this device and not yet at the {tier:?} tier",
-                waiting.len()
-            );
-            return Err(Failure::new(Code::Unreachable, line.to_lowercase()));
+        } else if progress.elapsed() > limit {
+            return Err(stalled(endpoint, waiting.len(), tier));
         } else {
             settle(endpoint);
         }
     }
     Ok(())
+}
+
+/// Why what was sent has not come so far.
+fn stalled(endpoint: &Endpoint, count: usize, tier: Delivery) -> Failure {
+    let state = match endpoint.call_when_back(&Command::Connectivity, PATIENCE) {
+        Ok(Answer::Connectivity(state)) => state,
+        Ok(_) => return unexpected(),
+        Err(refusal) => return refusal.into(),
+    };
+    let way = if state.relay.is_empty() {
+        "no relay can be reached".to_owned()
+    } else {
+        format!("the relay {} has not passed everything on", state.relay)
+    };
+    let messages = if count == 1 {
+        "message is"
+    } else {
+        "messages are"
+    };
+    let line = format!(
+        "{way}: {count} {messages} not {} yet; nothing is lost, all of it leaves when a relay can be \
+         reached and this profile is open",
+        output::delivery(tier)
+    );
+    Failure::new(Code::Unreachable, line)
 }
 
 /// Waits for a hint about messages, a moment at most.
