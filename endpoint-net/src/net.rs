@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proto::{Signer, Tier};
 use relay::driver::{self, Handle, now};
 use relay::link::{self, pipe, quic};
-use relay::relay::{StartError, make_directory};
+use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
 use relay_core::{Config, Event, Limits, Node, Role};
@@ -30,8 +30,8 @@ const PACKETS: usize = 8;
 /// # Errors
 /// [`StartError`] when it cannot begin. It has been said on the control socket, too.
 pub async fn run(directory: &Path, control: Control) -> Result<(), StartError> {
-    let started = start(directory);
-    let (mut net, node) = match started {
+    let started = own_directory(directory).and_then(|owner| Ok((start(directory)?, owner)));
+    let ((mut net, node), _owner) = match started {
         Ok(started) => started,
         Err(error) => {
             // If the starter is gone as well, the exit code is all there is to say.
@@ -54,7 +54,6 @@ pub async fn run(directory: &Path, control: Control) -> Result<(), StartError> {
 }
 
 fn start(directory: &Path) -> Result<(Net, std::thread::JoinHandle<()>), StartError> {
-    make_directory(directory)?;
     let own = tls::load_or_make(&directory.join(KEY))?;
     let store = SqliteStore::open(&directory.join(STORE))?;
     let config = Config {
@@ -135,8 +134,9 @@ impl Net {
             Ok(stream) => {
                 let handle = self.handle.clone();
                 self.link = Some(tokio::spawn(async move {
+                    let role = (Role::Downstream, "treeline-secure".into());
                     let (source, sink) = pipe::halves(stream);
-                    let _ = link::run(&handle, Role::Downstream, source, sink).await;
+                    let _ = link::run(&handle, role, source, sink).await;
                 }));
             }
         }

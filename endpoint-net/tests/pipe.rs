@@ -168,7 +168,7 @@ impl World {
             .build()
             .unwrap();
         let path = directory.path().join("origin");
-        relay::relay::make_directory(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
         let origin = relay::tls::load_or_make(&path.join(relay::relay::ORIGIN_KEY)).unwrap();
         let not_after = now().plus_millis(86_400_000);
         let registration = Registration::issue(&origin, 1, [5; 32], not_after).unwrap();

@@ -11,6 +11,7 @@ use endpoint_secure::device::Device;
 use endpoint_secure::lock::Cost;
 use endpoint_secure::shell::Shell;
 use endpoint_secure_api::control::{Control, Tag};
+use endpoint_secure_api::owner::Owner;
 use rustix::fs::Mode;
 
 /// Keeps the keys and the text of one profile. It is started by treeline, treeline-chat or
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let control = Control::inherited()?;
     match open(arguments) {
-        Ok(device) => {
+        Ok((device, _owner)) => {
             Shell::new(device, control)?.run();
             Ok(())
         }
@@ -54,7 +55,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn open(arguments: &Arguments) -> anyhow::Result<Device> {
+/// Opens the device, and holds its directory: two processes with one ratchet would be a catastrophe.
+fn open(arguments: &Arguments) -> anyhow::Result<(Device, Owner)> {
     // What this process writes is nobody else's business.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let directory = &arguments.directory;
@@ -63,6 +65,8 @@ fn open(arguments: &Arguments) -> anyhow::Result<Device> {
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("{} cannot be created", directory.display()))?;
-    Device::open(directory, Cost::FULL)
-        .with_context(|| format!("the profile in {} cannot be opened", directory.display()))
+    let cannot = || format!("the profile in {} cannot be opened", directory.display());
+    let owner = Owner::take(directory).with_context(cannot)?;
+    let device = Device::open(directory, Cost::FULL).with_context(cannot)?;
+    Ok((device, owner))
 }

@@ -1,10 +1,11 @@
 //! A running relay: its keys, its store, its node, its listener and its way to the parent.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use proto::{PublicKey, Signer, Tier};
 use relay_core::store::StoreError;
@@ -25,6 +26,14 @@ pub const RELAY_KEY: &str = "relay.key";
 pub const ORIGIN_KEY: &str = "origin.key";
 /// The store, in its directory.
 pub const STORE: &str = "store.db";
+/// Its owner's process id; the owner holds it locked.
+const LOCK: &str = "lock";
+/// How long another process may take to end in the directory.
+const ENDING: Duration = Duration::from_secs(5);
+/// How often the lock is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+/// A process id and its line end are shorter than this.
+const PID_BYTES: u64 = 20;
 
 /// Why a relay does not start. One line: what, where, what to do.
 #[derive(Debug, Error)]
@@ -36,6 +45,16 @@ pub enum StartError {
         path: String,
         /// Why.
         source: io::Error,
+    },
+    /// Another process works in the directory.
+    #[error(
+        "the directory {path} is in use by process {pid}; stop that one, or choose another directory"
+    )]
+    InUse {
+        /// Which.
+        path: String,
+        /// Its owner.
+        pid: String,
     },
     /// A key cannot be used.
     #[error(transparent)]
@@ -67,6 +86,7 @@ pub struct Relay {
     endpoint: quinn::Endpoint,
     node: thread::JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
+    _owner: File,
 }
 
 impl Relay {
@@ -75,7 +95,7 @@ impl Relay {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        make_directory(&config.directory)?;
+        let owner = own_directory(&config.directory)?;
         let own = tls::load_or_make(&config.directory.join(RELAY_KEY))?;
         let mut origins = config.origins.clone();
         if origins.is_empty() {
@@ -123,6 +143,7 @@ impl Relay {
             endpoint,
             node,
             tasks,
+            _owner: owner,
         })
     }
 
@@ -164,11 +185,47 @@ async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {
     let _ = quic::keep_parent(&handle, &parents, &own).await;
 }
 
-/// Makes a directory that only its owner can read.
+/// Makes a directory that only this user can read, if there is none, and holds it for this process
+/// for as long as the file lives. A process that is just ending in it is waited for, a few seconds.
 ///
 /// # Errors
-/// [`StartError::Directory`].
-pub fn make_directory(path: &Path) -> Result<(), StartError> {
+/// [`StartError::Directory`], [`StartError::InUse`].
+pub fn own_directory(path: &Path) -> Result<File, StartError> {
+    make_directory(path)?;
+    let failed = |source| StartError::Directory {
+        path: path.display().to_string(),
+        source,
+    };
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path.join(LOCK)).map_err(failed)?;
+    let until = Instant::now() + ENDING;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Its owner may not have written it; that it is owned is known anyhow.
+                file.take(PID_BYTES).read_to_string(&mut pid).ok();
+                return Err(StartError::InUse {
+                    path: path.display().to_string(),
+                    pid: pid.trim().to_owned(),
+                });
+            }
+        }
+    }
+    // The lock is what counts: on a full disk it holds without a name.
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .ok();
+    Ok(file)
+}
+
+fn make_directory(path: &Path) -> Result<(), StartError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

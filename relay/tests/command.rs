@@ -169,7 +169,7 @@ fn a_directory_serves_one_relay() {
     let directory = tempfile::tempdir().unwrap();
     let (mut child, _) = start(directory.path());
     let second = output(&["run", "--listen", "127.0.0.1:0"], directory.path());
-    fails(&second, 2, &["store.db", "in use"]);
+    fails(&second, 2, &["in use", &child.id().to_string()]);
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -12,6 +12,7 @@ mod command;
 pub mod control;
 pub mod door;
 mod event;
+pub mod owner;
 mod text;
 mod types;
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! The profile's directory, used by one starter at a time.
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use endpoint_secure_api::owner::{OwnError, Owner};
 
 use crate::StartError;
+
+/// How long Secure and Net of an earlier starter may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Holds a profile for this process; released when it is dropped or the process ends.
 #[derive(Debug)]
 pub struct ProfileLock {
-    _file: File,
+    _owner: Owner,
 }
 
 /// Where a profile is without `--directory`: `$XDG_DATA_HOME/treeline`, else `~/.local/share/treeline`.
@@ -25,10 +28,12 @@ pub fn default_directory() -> Option<PathBuf> {
 }
 
 impl ProfileLock {
-    /// Makes the directory, for this user alone, if there is none, and locks it.
+    /// Makes the directory, for this user alone, if there is none, locks it, and waits until no Secure
+    /// and no Net of an earlier holder works in it any more.
     ///
     /// # Errors
-    /// [`StartError::InUse`] with the process that has it; [`StartError::Directory`].
+    /// [`StartError::InUse`] and [`StartError::Ending`] with the process that has it;
+    /// [`StartError::Directory`].
     pub fn take(directory: &Path) -> Result<Self, StartError> {
         let failed = |error| StartError::Directory {
             path: directory.to_owned(),
@@ -39,26 +44,26 @@ impl ProfileLock {
             .mode(0o700)
             .create(directory)
             .map_err(failed)?;
-        let mut options = File::options();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut file = options.open(directory.join("lock")).map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut pid = String::new();
-            file.take(20).read_to_string(&mut pid).ok();
-            return Err(StartError::InUse {
+        let owner = Owner::take(directory).map_err(|error| match error {
+            OwnError::Held(pid) => StartError::InUse {
                 path: directory.to_owned(),
-                pid: pid.trim().to_owned(),
-            });
+                pid,
+            },
+            OwnError::Io(error) => failed(error),
+        })?;
+        for part in ["secure", "net"] {
+            // What an earlier starter that was killed had started ends by itself, but not at once.
+            let ended = Owner::wait_until_free(&directory.join(part), ENDING);
+            ended.map_err(|error| match error {
+                OwnError::Held(pid) => StartError::Ending {
+                    path: directory.to_owned(),
+                    part,
+                    pid,
+                },
+                OwnError::Io(error) => failed(error),
+            })?;
         }
-        file.set_len(0).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { _owner: owner })
     }
 }
 

@@ -56,6 +56,20 @@ pub enum StartError {
         /// Its holder.
         pid: String,
     },
+    /// What an earlier starter had started has not ended.
+    #[error(
+        "treeline-{part} of an earlier start, process {pid}, still works in the profile {}; end it, then \
+         try again",
+        path.display()
+    )]
+    Ending {
+        /// The profile.
+        path: PathBuf,
+        /// Which part: `secure` or `net`.
+        part: &'static str,
+        /// The process.
+        pid: String,
+    },
     /// The directory cannot be made or written.
     #[error("the profile directory {} cannot be used: {error}", path.display())]
     Directory {
