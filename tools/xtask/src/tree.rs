@@ -13,7 +13,9 @@ const START: Duration = Duration::from_secs(30);
 pub struct Tree {
     /// The relays, root first.
     pub relays: Vec<Process>,
-    /// The local relay's address with its key, for people to use.
+    /// The relays' addresses with their keys, root first.
+    pub places: [String; 3],
+    /// The local one of them, for people to use.
     pub local: String,
     /// The origin's public key, in hex.
     pub origin: String,
@@ -56,6 +58,7 @@ impl Tree {
         let relays = vec![origin, cloud, near];
         Ok(Self {
             relays,
+            places: [above, between, local.clone()],
             local,
             origin: key,
             addresses,
@@ -65,16 +68,27 @@ impl Tree {
 
     /// Lets one organisation be founded: the text that `treeline-member org create` wants.
     pub fn register(&self) -> Result<String> {
-        let origin = self.directory.join("origin");
-        output(
-            "treeline-relay",
-            &["org", "register", "--directory", &origin.to_string_lossy()],
-        )
+        register(&self.directory.join("origin"))
     }
 }
 
-/// Starts one relay; returns it, its address with key, and its origin's key.
-fn relay(
+/// Lets one organisation be founded at the origin with this store.
+///
+/// # Errors
+/// When the store is no origin's.
+pub fn register(origin: &Path) -> Result<String> {
+    output(
+        "treeline-relay",
+        &["org", "register", "--directory", &origin.to_string_lossy()],
+    )
+}
+
+/// Starts one relay; returns it, its address with key, and its origin's key. Its store is below
+/// `directory`, in a folder of the tier's name.
+///
+/// # Errors
+/// When it does not get ready; its own last line is in the error.
+pub fn relay(
     directory: &Path,
     tier: &str,
     listen: &str,
@@ -105,7 +119,8 @@ fn relay(
     ))
 }
 
-fn free_address() -> Result<String> {
+/// An address on loopback that nothing uses at this moment.
+pub fn free_address() -> Result<String> {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
     Ok(socket.local_addr()?.to_string())
 }
