@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 use xtask::process::binary;
 
-use crate::scene::book;
+use crate::scene::{book, built};
 
 fn run(input: &Path, directory: &Path, more: &[&str]) -> String {
+    built();
     let out = Command::new(binary("xtask").unwrap())
         .args(["run", "--headless", "--no-build", "--input"])
         .arg(input)
@@ -19,8 +20,21 @@ fn run(input: &Path, directory: &Path, more: &[&str]) -> String {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     said
+}
+
+/// In each direction the process was shown with its id.
+fn runs_twice(said: &str, name: &str) {
+    assert_eq!(
+        said.matches(&format!("{name:<14} pid ")).count(),
+        2,
+        "{name}: {said}"
+    );
 }
 
 /// P2: every message arrives exactly once, in order, with the bytes that were sent.
@@ -34,11 +48,11 @@ fn a_book_of_3200_lines_arrives_equal_in_both_directions() {
     // All nine processes run while it happens, in both directions.
     for part in ["client", "secure", "net"] {
         for person in ["alice", "bob"] {
-            assert_eq!(said.matches(&format!("{part}-{person} ")).count(), 2, "{said}");
+            runs_twice(&said, &format!("{part}-{person}"));
         }
     }
     for relay in ["relay-origin", "relay-cloud", "relay-local"] {
-        assert_eq!(said.matches(&format!("{relay} ")).count(), 2, "{said}");
+        runs_twice(&said, relay);
     }
 }
 
@@ -49,11 +63,22 @@ fn kill_9_of_any_process_loses_nothing() {
     let input = folder.path().join("book.txt");
     fs::write(&input, book(1200)).unwrap();
     let victims = [
-        "net-alice", "net-bob", "secure-alice", "secure-bob", "relay-local", "relay-cloud",
-        "relay-origin", "client-alice", "client-bob",
+        "net-alice",
+        "net-bob",
+        "secure-alice",
+        "secure-bob",
+        "relay-local",
+        "relay-cloud",
+        "relay-origin",
+        "client-alice",
+        "client-bob",
     ];
     let kills: Vec<_> = victims.iter().flat_map(|name| ["--kill", name]).collect();
     let said = run(&input, &folder.path().join("run"), &kills);
     assert!(said.contains("equal in both directions"), "{said}");
-    assert_eq!(said.matches("kill -9 ").count(), 2 * victims.len(), "{said}");
+    assert_eq!(
+        said.matches("kill -9 ").count(),
+        2 * victims.len(),
+        "{said}"
+    );
 }

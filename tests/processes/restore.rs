@@ -19,14 +19,25 @@ fn wiped_relays_come_back_from_a_dump() {
     let dump = scene.folder().join("dump");
     let dump = dump.to_str().unwrap();
     let out = command("treeline-dump", &["dump", &origin, dump, "--relay", &relay]);
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 
     scene.tree.relays.clear();
     for relay in ["origin", "cloud", "local"] {
         let mut wiped = 0;
-        for entry in fs::read_dir(scene.store_of(relay)).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(scene.store_of(relay))
+            .unwrap()
+            .map(Result::unwrap)
+        {
             // The keys stay: the relays are the same, their stores are gone.
-            if entry.path().extension().is_none_or(|ending| ending != "key") {
+            if entry
+                .path()
+                .extension()
+                .is_none_or(|ending| ending != "key")
+            {
                 fs::remove_file(entry.path()).unwrap();
                 wiped += 1;
             }
@@ -36,7 +47,11 @@ fn wiped_relays_come_back_from_a_dump() {
     scene.tree = Tree::restart(&scene.folder().join("relays"), &scene.tree).unwrap();
     let relay = scene.tree.local.clone();
     let out = command("treeline-dump", &["undump", dump, "--relay", &relay]);
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 
     scene.say(0, "after the fire, from Alice");
     scene.say(1, "after the fire, from Bob");
@@ -45,6 +60,9 @@ fn wiped_relays_come_back_from_a_dump() {
         for number in 0..20 {
             assert!(seen.contains(&format!("message {number} before")), "{seen}");
         }
-        assert!(seen.contains("from Alice") && seen.contains("from Bob"), "{seen}");
+        assert!(
+            seen.contains("from Alice") && seen.contains("from Bob"),
+            "{seen}"
+        );
     }
 }

@@ -3,11 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xtask::people::{CHANNEL, Person, provision};
 use xtask::process::binary;
 use xtask::tree::Tree;
+
+const PROGRAMS: [&str; 7] = [
+    "treeline-relay",
+    "treeline-net",
+    "treeline-secure",
+    "treeline-chat",
+    "treeline-member",
+    "treeline-dump",
+    "xtask",
+];
 
 /// Relays and people.
 pub struct Scene {
@@ -18,10 +31,15 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
+        built();
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::start(&folder.path().join("relays")).unwrap();
         let people = provision(folder.path(), &tree).unwrap();
-        Self { people, tree, folder }
+        Self {
+            people,
+            tree,
+            folder,
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -42,13 +60,47 @@ impl Scene {
     pub fn history(&self, who: usize, count: usize) -> String {
         let count = count.to_string();
         // Waits until there are so many.
-        let tail = ["tail", "--channel", CHANNEL, "--from-oldest", "--count", &count, "--json"];
+        let tail = [
+            "tail",
+            "--channel",
+            CHANNEL,
+            "--from-oldest",
+            "--count",
+            &count,
+            "--json",
+        ];
         self.people[who].tool("treeline-chat", &tail).unwrap()
+    }
+}
+
+/// Asserts that the binaries are those of the sources: `cargo test` alone does not build them.
+pub fn built() {
+    static CHECKED: OnceLock<()> = OnceLock::new();
+    CHECKED.get_or_init(|| {
+        PROGRAMS
+            .iter()
+            .for_each(|program| built_from_sources(program))
+    });
+}
+
+/// Cargo lists the sources of a binary beside it.
+fn built_from_sources(program: &str) {
+    let path = binary(program).unwrap();
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified());
+    let built = changed(&path).unwrap();
+    let list = fs::read_to_string(path.with_extension("d")).unwrap_or_default();
+    for source in list.split_ascii_whitespace().skip(1) {
+        let newer = changed(source.as_ref()).is_ok_and(|at| at > built);
+        assert!(
+            !newer,
+            "{program} is older than {source}; run `cargo build --workspace --bins` first"
+        );
     }
 }
 
 /// Runs a product binary to its end.
 pub fn command(program: &str, arguments: &[&str]) -> Output {
+    built();
     Command::new(binary(program).unwrap())
         .args(arguments)
         .stdin(Stdio::null())
@@ -62,7 +114,19 @@ pub fn refused(out: &Output, code: i32, words: &[&str]) {
     assert_eq!(out.status.code(), Some(code), "{line}");
     assert_eq!(line.trim_end().lines().count(), 1, "not one line: {line}");
     for word in words {
-        assert!(line.to_lowercase().contains(&word.to_lowercase()), "no {word:?} in: {line}");
+        assert!(
+            line.to_lowercase().contains(&word.to_lowercase()),
+            "no {word:?} in: {line}"
+        );
+    }
+}
+
+/// Waits for a condition, but not for ever.
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < end, "waited for a minute until {what}");
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -74,9 +138,16 @@ pub fn book(lines: usize) -> Vec<u8> {
         .filter(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()))
         .collect();
     names.sort();
-    let text: String = names.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let text: String = names
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
     let book: String = text.split_inclusive('\n').take(lines).collect();
-    assert_eq!(book.lines().count(), lines, "the documentation here is too short");
+    assert_eq!(
+        book.lines().count(),
+        lines,
+        "the documentation here is too short"
+    );
     book.into_bytes()
 }
 

@@ -9,8 +9,17 @@ const TEXTS: &[&str] = &[
 
 /// What must be found nowhere: words that no file format has by chance.
 const WORDS: &[&str] = &[
-    "quarantine", "seventeen", "hundred", "Zweibettzimmer", "vierhundert", "gesperrt",
-    "Harbour Hospital", "Ward 3", "ward laptop", "general", "breakfast",
+    "quarantine",
+    "seventeen",
+    "hundred",
+    "Zweibettzimmer",
+    "vierhundert",
+    "gesperrt",
+    "Harbour Hospital",
+    "Ward 3",
+    "ward laptop",
+    "general",
+    "breakfast",
 ];
 
 #[test]
@@ -26,10 +35,15 @@ fn no_file_holds_a_word() {
         for (path, content) in files(&scene.folder().join(part)) {
             looked += content.len();
             for word in WORDS {
-                let found = content.windows(word.len()).any(|at| at.eq_ignore_ascii_case(word.as_bytes()));
+                let found = content
+                    .windows(word.len())
+                    .any(|at| at.eq_ignore_ascii_case(word.as_bytes()));
                 assert!(!found, "{} holds {word:?}", path.display());
             }
         }
     }
-    assert!(looked > 100_000, "only {looked} bytes were there to look at");
+    assert!(
+        looked > 100_000,
+        "only {looked} bytes were there to look at"
+    );
 }
