@@ -220,8 +220,9 @@ impl Collected {
             };
             match link.next(patience).await? {
                 Some(Said::Grants(chain)) => self.take_all(chain)?,
-                Some(Said::Chunks { id, chunks }) if id == own => {
+                Some(Said::Chunks { id, mut chunks }) if id == own => {
                     last = Instant::now();
+                    chunks.retain(|chunk| prefix.contains(chunk.name()));
                     self.take_all(chunks)?;
                 }
                 Some(Said::CaughtUp { id, cursor, live }) if id == own => {

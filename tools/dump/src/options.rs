@@ -72,6 +72,9 @@ pub struct UndumpOptions {
     /// Refuses a dump that another key has signed: 64 hex digits.
     #[arg(long, value_name = "KEY")]
     pub signer: Option<String>,
+    /// The origin's key, 64 hex digits: refuses a dump whose grants are another's.
+    #[arg(long, value_name = "KEY")]
+    pub origin: Option<String>,
     /// Publishes nothing, and says what would be.
     #[arg(long)]
     pub dry_run: bool,

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::process;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
 /// Prints a value: its line for people, or `{"v":1,"kind":…,…}`.
@@ -32,6 +32,7 @@ pub fn spinner(what: &'static str) -> ProgressBar {
     ProgressBar::new_spinner()
         .with_style(style.expect("the template is sound"))
         .with_message(what)
+        .with_finish(ProgressFinish::AndClear)
 }
 
 /// A bar up to a number of chunks, on a terminal only.
@@ -42,4 +43,5 @@ pub fn bar(what: &'static str, chunks: u64) -> ProgressBar {
     ProgressBar::new(chunks)
         .with_style(style.expect("the template is sound"))
         .with_message(what)
+        .with_finish(ProgressFinish::AndClear)
 }

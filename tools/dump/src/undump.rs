@@ -43,8 +43,9 @@ struct Tally {
 /// [`Failure`]; [`Failure::Partial`] when something was refused.
 pub async fn run(options: &UndumpOptions, json: bool) -> Result<(), Failure> {
     let relay = link::address(&options.relay)?;
+    let origin = options.origin.as_deref().map(verify::key).transpose()?;
     let dump = verify::open(&options.dir, options.signer.as_deref())?;
-    let (grants, _) = verify::check(&dump, None)?;
+    let (grants, _) = verify::check(&dump, origin)?;
     let mut link = Link::open(&relay).await?;
     let tier = link.tier();
     let mut replay = Replay {

@@ -7,7 +7,7 @@ mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use proto::{Chunk, Tier};
@@ -18,7 +18,7 @@ use crate::tree::{LIFE_MS, Tree, device, organisation};
 /// Its one line of JSON; it has ended well.
 fn good(out: &Output) -> Value {
     let error = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{error}");
+    assert!(out.status.success(), "{} {error}", out.status);
     assert_eq!(error, "");
     let value: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(value["v"], 1);
@@ -230,34 +230,59 @@ fn a_dump_that_was_cut_off_is_none_until_it_is_made_again() {
     let chain = tree.chain(2, LIFE_MS);
     tree.say(&chain, 2, 0..20, Tier::Origin);
     let dir = tree.at("backup");
-    // It waits at the local relay, with everything read and nothing signed.
-    let mut cut = Command::new(env!("CARGO_BIN_EXE_treeline-dump"))
-        .args([
-            "dump",
-            &tree.prefix(),
-            dir.to_str().unwrap(),
-            "--settle",
-            "600",
-        ])
-        .args(["--relay", &tree.address(Tier::Local)])
-        .env("XDG_STATE_HOME", tree.at("state"))
-        .spawn()
-        .unwrap();
-    while !dir.join("chunks.part").exists() {
-        std::thread::sleep(Duration::from_millis(20));
+    for (signal, code) in [("INT", Some(130)), ("KILL", None)] {
+        // It waits at the local relay, with everything read and nothing signed.
+        let address = tree.address(Tier::Local);
+        let cut = Command::new(env!("CARGO_BIN_EXE_treeline-dump"))
+            .args(["dump", &tree.prefix(), dir.to_str().unwrap()])
+            .args(["--relay", &address, "--settle", "600"])
+            .env("XDG_STATE_HOME", tree.at("state"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while !dir.join("chunks.part").exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let second = tree.dump(&tree.prefix(), &dir, Tier::Local);
+        fails(&second, 11, &["another"]);
+        let pid = cut.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.unwrap().success());
+        let out = cut.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), code);
+        if code.is_some() {
+            fails(&out, 130, &["interrupted"]);
+        }
+        fails(&tree.verify(&dir, &[]), 14, &["incomplete"]);
+        fails(&tree.undump(&dir, Tier::Origin, &[]), 14, &["incomplete"]);
+        fs::remove_file(dir.join("chunks.part")).unwrap();
     }
-    fails(
-        &tree.dump(&tree.prefix(), &dir, Tier::Local),
-        11,
-        &["another"],
-    );
-    cut.kill().unwrap();
-    cut.wait().unwrap();
-    fails(&tree.verify(&dir, &[]), 14, &["incomplete"]);
-    fails(&tree.undump(&dir, Tier::Origin, &[]), 14, &["incomplete"]);
+    fs::write(dir.join("chunks.part"), "half of one").unwrap();
     good(&tree.dump(&tree.prefix(), &dir, Tier::Local));
     assert_eq!(good(&tree.verify(&dir, &[]))["chunks"], 23);
     assert_eq!(files(&dir, "").len(), 4);
+}
+
+#[test]
+fn what_is_there_stays_and_what_contradicts_it_is_a_failure() {
+    let mut tree = Tree::start();
+    let chain = tree.chain(2, LIFE_MS);
+    let chunks = tree.say(&chain, 2, 0..600, Tier::Origin);
+    let dir = tree.at("backup");
+    good(&tree.dump(&tree.prefix(), &dir, Tier::Origin));
+    tree.wipe();
+    // As after an undump that was cut off.
+    tree.publish(&chain, &chunks[..250], Tier::Origin);
+    let out = good(&tree.undump(&dir, Tier::Origin, &[]));
+    assert_eq!((&out["stored"], &out["known"]), (&350.into(), &253.into()));
+
+    tree.wipe();
+    let other = tree.chain(2, LIFE_MS / 2);
+    tree.say(&other, 2, 0..4, Tier::Origin);
+    let out = tree.undump(&dir, Tier::Origin, &[]);
+    fails(&out, 1, &["4 chunks were refused", "other bytes"]);
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&told["stored"], &told["known"]), (&598.into(), &1.into()));
 }
 
 #[test]
@@ -335,4 +360,22 @@ fn mistakes_are_one_line() {
         13,
         &[place],
     );
+}
+
+#[test]
+fn a_relay_that_will_not_take_more_for_now_is_asked_again() {
+    let mut tree = Tree::start();
+    // A link may publish 600 key packages at once, and ten more each second.
+    let packages: Vec<Chunk> = (0..39).flat_map(|key| tree.key_packages(key)).collect();
+    for part in packages.chunks(500) {
+        tree.publish(&[], part, Tier::Origin);
+    }
+    let dir = tree.at("backup");
+    let prefix = format!("{}/key-package", tree.prefix());
+    let made = good(&tree.dump(&prefix, &dir, Tier::Origin));
+    assert_eq!((&made["chunks"], &made["grants"]), (&624.into(), &0.into()));
+    assert_eq!(good(&tree.verify(&dir, &[]))["unproven"], 0);
+    tree.wipe();
+    let out = good(&tree.undump(&dir, Tier::Origin, &[]));
+    assert_eq!((&out["stored"], &out["refused"]), (&624.into(), &0.into()));
 }

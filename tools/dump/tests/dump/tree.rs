@@ -160,12 +160,36 @@ impl Tree {
         };
         let mut chunks: Vec<Chunk> = numbers.map(sign).collect();
         chunks.extend(chain.iter().cloned());
+        self.publish(chain, &chunks, at);
+        chunks
+    }
+
+    /// As many fragments of a key package as there may be.
+    pub fn key_packages(&self, seed: u8) -> Vec<Chunk> {
+        let signer = Signer::from_seed(&[seed; 32]);
+        let key = signer.public_key();
+        let sign = |fragment| {
+            let fields = Fields::KeyPackage {
+                fingerprint: key.fingerprint().name_bits(),
+                fragment,
+            };
+            let name = Name::new(self.place(0), fields);
+            let expiry = now().plus_millis(LIFE_MS);
+            Chunk::sign(name, expiry, GrantId::NONE, &key.0, &signer).unwrap()
+        };
+        (0..16).map(sign).collect()
+    }
+
+    /// Publishes chunks, and waits until they are at the origin.
+    pub fn publish(&self, chain: &[Chunk], chunks: &[Chunk], at: Tier) {
         let address: RelayAddress = self.address(at).parse().unwrap();
         self.runtime.block_on(async {
             let own = relay::tls::random_signer().unwrap();
             let mut client = Client::connect(&address, &own).await.unwrap();
-            client.grant(chain).await.unwrap();
-            let published = client.publish_and_wait(&chunks, Tier::Origin);
+            if !chain.is_empty() {
+                client.grant(chain).await.unwrap();
+            }
+            let published = client.publish_and_wait(chunks, Tier::Origin);
             let outcomes = tokio::time::timeout(PATIENCE, published)
                 .await
                 .unwrap()
@@ -177,7 +201,6 @@ impl Tree {
             );
             client.close().await;
         });
-        chunks
     }
 
     /// Everything that a relay has of this origin.
