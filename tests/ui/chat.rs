@@ -41,7 +41,7 @@ const SAID: [(&str, &str); 10] = [
     ),
     (
         "The uplink is down again.",
-        "This still reaches me over the house network \u{1F642}",
+        "This still reaches me over the house network ☺",
     ),
     (
         "Who has the night shift?",
@@ -107,7 +107,7 @@ async fn a_long_history_is_paged_through() {
         "--lines",
         &input,
         "--wait",
-        "local",
+        "lan",
     ];
     people[0].tool("treeline-chat", &send).unwrap();
 

@@ -82,14 +82,30 @@ impl Window {
         }
     }
 
-    /// Presses an element.
+    /// Presses a button, from the page: the driver's own click, and its Enter, wait for ever where the
+    /// element goes away while it is pressed.
     pub async fn press(&self, id: &str) {
-        self.find(id).await.click().await.unwrap();
+        self.find(id).await;
+        let script = format!(
+            "const button = document.querySelector('[data-testid=\"{id}\"]'); \
+             setTimeout(() => button.click())"
+        );
+        self.run(&script).await;
     }
 
     /// Types into an element.
     pub async fn write(&self, id: &str, text: &str) {
         self.find(id).await.send_keys(text).await.unwrap();
+    }
+
+    /// Pastes into an element: the driver types long texts for minutes.
+    pub async fn paste(&self, id: &str, text: &str) {
+        self.press(id).await;
+        let text = serde_json::to_string(text).unwrap();
+        self.run(&format!(
+            "return document.execCommand('insertText', false, {text})"
+        ))
+        .await;
     }
 
     /// Unlocks with the keyboard alone: the field has the focus already.

@@ -50,7 +50,9 @@ export function hue(name: string): number {
   for (const byte of new TextEncoder().encode(name)) {
     hash = Math.imul(hash ^ byte, 16777619) >>> 0;
   }
-  return hash % 360;
+  // Short names differ in few bits; this spreads them over all.
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) >>> 0;
+  return (hash ^ (hash >>> 13)) % 360;
 }
 
 /** Bytes of a text in UTF-8. */
