@@ -13,6 +13,9 @@ use relay_core::{Closed, Config, Effect, Event, Limits, LinkId, Node, Role};
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const DAY: u64 = proto::limits::DAY_MS;
 
+/// How many bytes were sent on a link, each time.
+type Sent = Vec<(LinkId, usize)>;
+
 /// What a peer of the node hears.
 #[derive(Debug, Clone, PartialEq)]
 enum Heard {
@@ -99,7 +102,7 @@ impl Bench {
         panic!("the node never comes to rest");
     }
 
-    fn effects(&mut self) -> (Vec<(LinkId, Heard)>, Vec<(LinkId, usize)>) {
+    fn effects(&mut self) -> (Vec<(LinkId, Heard)>, Sent) {
         let (mut heard, mut sent) = (Vec::new(), Vec::new());
         while let Some(effect) = self.node.next_effect() {
             match effect {

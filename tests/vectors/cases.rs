@@ -640,29 +640,25 @@ fn frames() -> Vec<Case> {
     cases
 }
 
+/// An id, a note, the bytes, and what they are refused as.
+type BadFrame = (&'static str, &'static str, Vec<u8>, &'static str);
+
+const MALFORMED: &str = "MalformedFrame";
+
 fn bad_frames() -> Vec<Case> {
+    let all = frames_of_wrong_length().into_iter();
+    all.chain(frames_of_undefined_values())
+        .map(|(id, note, bytes, error)| bad(&[id, "P-CODE-1"], note, stream(&bytes), error))
+        .collect()
+}
+
+fn frames_of_wrong_length() -> Vec<BadFrame> {
     let grant = org_grant();
+    let length = (grant.encoded().len() as u16).to_be_bytes();
     let longer = [&hello(1, 1).to_bytes()[5..], &[0]].concat();
-    let five = [
-        &[0, 5][..],
-        &[
-            &(grant.encoded().len() as u16).to_be_bytes()[..],
-            grant.encoded(),
-        ]
-        .concat()
-        .repeat(5),
-    ]
-    .concat();
-    let subscribe = |bits: u8, order: u8, start: u8| {
-        let name = message(5, 1).to_bytes();
-        raw(
-            5,
-            &[&[0, 0, 0, 1][..], &name, &[bits, order, start]].concat(),
-        )
-    };
-    let ack = |outcome: [u8; 2]| raw(4, &[&[0, 1][..], &[0; 16], &outcome].concat());
-    let malformed = "MalformedFrame";
-    let all = [
+    let five = [&length[..], grant.encoded()].concat().repeat(5);
+    let five = [&[0, 5][..], &five].concat();
+    vec![
         (
             "P-FRAME-1",
             "a body above the limit",
@@ -675,13 +671,13 @@ fn bad_frames() -> Vec<Case> {
             vec![8, 0, 0, 0, 4, 0, 0],
             "Unfinished",
         ),
-        ("P-FRAME-2", "a byte left over", raw(8, &[0; 5]), malformed),
-        ("P-FRAME-2", "a byte missing", raw(8, &[0; 3]), malformed),
+        ("P-FRAME-2", "a byte left over", raw(8, &[0; 5]), MALFORMED),
+        ("P-FRAME-2", "a byte missing", raw(8, &[0; 3]), MALFORMED),
         (
             "P-FRAME-2",
             "a longer HELLO of version 1",
             raw(1, &longer),
-            malformed,
+            MALFORMED,
         ),
         ("P-FRAME-2", "33 chunks", raw(3, &[0, 33]), "FrameTooLong"),
         (
@@ -690,37 +686,50 @@ fn bad_frames() -> Vec<Case> {
             raw(2, &five),
             "FrameTooLong",
         ),
-        ("P-FRAME-2", "an undefined tier", ack([0, 4]), malformed),
-        ("P-FRAME-2", "an undefined refusal", ack([1, 12]), malformed),
+    ]
+}
+
+fn frames_of_undefined_values() -> Vec<BadFrame> {
+    let subscribe = |bits: u8, order: u8, start: u8| {
+        let name = message(5, 1).to_bytes();
+        raw(
+            5,
+            &[&[0, 0, 0, 1][..], &name, &[bits, order, start]].concat(),
+        )
+    };
+    let ack = |outcome: [u8; 2]| raw(4, &[&[0, 1][..], &[0; 16], &outcome].concat());
+    vec![
+        ("P-FRAME-2", "an undefined tier", ack([0, 4]), MALFORMED),
+        ("P-FRAME-2", "an undefined refusal", ack([1, 12]), MALFORMED),
         (
             "P-FRAME-2",
             "an undefined start",
             subscribe(128, 0, 3),
-            malformed,
+            MALFORMED,
         ),
         (
             "P-FRAME-2",
             "a flag that is 2",
             subscribe(128, 2, 0),
-            malformed,
+            MALFORMED,
         ),
         (
             "P-PREFIX-1",
             "bits behind the prefix",
             subscribe(40, 0, 0),
-            malformed,
+            MALFORMED,
         ),
         (
             "P-PREFIX-1",
             "a prefix of 129 bits",
             subscribe(129, 0, 0),
-            malformed,
+            MALFORMED,
         ),
         (
             "P-FRAME-2",
             "text that is not UTF-8",
             raw(12, &[1, 0xff]),
-            malformed,
+            MALFORMED,
         ),
         (
             "P-FRAME-2",
@@ -732,19 +741,16 @@ fn bad_frames() -> Vec<Case> {
             "P-FRAME-3",
             "a type that must be known",
             raw(0x7f, &[]),
-            malformed,
+            MALFORMED,
         ),
-        ("P-FRAME-3", "type 0", raw(0, &[]), malformed),
+        ("P-FRAME-3", "type 0", raw(0, &[]), MALFORMED),
         (
             "P-HELLO-2",
             "oldest above newest",
             hello(2, 1).to_bytes().to_vec(),
-            malformed,
+            MALFORMED,
         ),
-    ];
-    all.into_iter()
-        .map(|(id, note, bytes, error)| bad(&[id, "P-CODE-1"], note, stream(&bytes), error))
-        .collect()
+    ]
 }
 
 fn registrations() -> Vec<Case> {
