@@ -33,9 +33,9 @@ async fn a_newcomer_joins_with_an_invite() {
 
     window.press("start-join").await;
     window.paste("invite", invite).await;
-    eprintln!("0"); window.press("read-invite").await;
-    eprintln!("A"); window.find("join").await; eprintln!("B");
-    window.picture("read-invite").await; eprintln!("C");
+    window.press("read-invite").await;
+    window.find("join").await;
+    window.picture("read-invite").await;
     window.press("join").await;
     let own = window.find("own-fingerprint").await;
     window.picture("waiting").await;

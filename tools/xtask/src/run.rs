@@ -22,7 +22,7 @@ pub struct Options {
     pub input: Option<PathBuf>,
     /// Ends this process with kill -9 in the middle of each direction, to see that nothing is lost:
     /// client-, secure- or net-, then alice or bob; relay-local, relay-cloud, relay-origin. May be
-    /// given several times: one after the other.
+    /// given several times: one after the other, the sender's first.
     #[arg(long, value_name = "NAME", requires = "input")]
     pub kill: Vec<String>,
     /// Where the run's files go; emptied first [default: target/run].
