@@ -100,12 +100,13 @@ impl Window {
 
     /// Pastes into an element: the driver types long texts for minutes.
     pub async fn paste(&self, id: &str, text: &str) {
-        self.press(id).await;
+        self.find(id).await;
         let text = serde_json::to_string(text).unwrap();
-        self.run(&format!(
-            "return document.execCommand('insertText', false, {text})"
-        ))
-        .await;
+        let script = format!(
+            "document.querySelector('[data-testid=\"{id}\"]').focus(); \
+             return document.execCommand('insertText', false, {text})"
+        );
+        assert_eq!(self.run(&script).await, Value::Bool(true));
     }
 
     /// Unlocks with the keyboard alone: the field has the focus already.
@@ -153,8 +154,14 @@ impl Window {
         self.client.execute(script, vec![]).await.unwrap()
     }
 
-    /// Takes a picture of the page.
+    /// Takes a picture of the page, which must paint meanwhile: the driver waits for the next frame,
+    /// and a page on which nothing moves paints none.
     pub async fn picture(&self, name: &str) {
+        let paint = "setTimeout(function paint(n = 1) { \
+                         document.body.style.opacity = n % 2 ? '0.999' : ''; \
+                         if (n < 100) setTimeout(paint, 20, n + 1); \
+                     })";
+        self.run(paint).await;
         let folder = binary("treeline").unwrap().with_file_name("../screenshots");
         fs::create_dir_all(&folder).unwrap();
         let picture = self.client.screenshot().await.unwrap();

@@ -101,7 +101,8 @@ class App {
     const teams = await ask({ command: "teams" });
     // An organisation's administration is where one rarely goes: it comes last.
     this.teams = teams.toSorted((a, b) => Number(isAdministration(a)) - Number(isAdministration(b)));
-    await Promise.all(this.teams.map((team) => this.#refreshChannels(team.id)));
+    const joined = this.teams.filter((team) => team.stage === "joined");
+    await Promise.all(joined.map((team) => this.#refreshChannels(team.id)));
     this.teamsLoaded = true;
     if (!this.current) await this.#selectSome();
     else if (!this.timeline.channel) await this.#openSome();
