@@ -9,14 +9,14 @@ use anyhow::{Context, Result, bail};
 pub const BUILD: &[&str] = &["build-essential", "pkg-config", "procps"];
 /// Packages for the desktop window.
 pub const DESKTOP: &[&str] = &["libwebkit2gtk-4.1-dev"];
+/// Packages for the front end's own tests, where no other Node is installed.
+pub const WEB: &[&str] = &["nodejs", "npm"];
 /// Packages that only tests need.
 pub const TESTS: &[&str] = &[
     "xvfb",
     "webkit2gtk-driver",
     "xauth",
     "fonts-dejavu-core",
-    "chromium",
-    "imagemagick",
     "iproute2",
 ];
 

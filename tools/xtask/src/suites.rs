@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::setup::{self, shown};
@@ -11,7 +11,7 @@ use crate::setup::{self, shown};
 /// Which tests to run.
 #[derive(Args)]
 pub struct Options {
-    /// Only this step: format, lints, dependencies, rust or web.
+    /// Only this step: format, web, lints, rust or dependencies.
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
 }
@@ -20,10 +20,10 @@ type Step = (&'static str, fn() -> Result<()>);
 
 const STEPS: &[Step] = &[
     ("format", format),
+    ("web", web),
     ("lints", lints),
     ("rust", rust),
     ("dependencies", dependencies),
-    ("web", web),
 ];
 
 /// Sets up and runs the steps; the first that fails ends the run.
@@ -108,11 +108,14 @@ fn dependencies() -> Result<()> {
 /// The front end's own tests, and that the committed page is what its sources build.
 fn web() -> Result<()> {
     let folder = crate::root().join("endpoint-ui");
-    if !node_is_recent() {
-        bail!(
-            "the front end's tests need Node 20.19 or later and npm; install them and run this again"
-        );
+    if !setup::on_path("node") || !setup::on_path("npm") {
+        setup::packages(&[setup::WEB])?;
     }
+    ensure!(
+        node_is_recent(),
+        "the front end's tests need Node 20.19 or later, and this system's is older: install it from \
+         nodejs.org and run this again"
+    );
     shown("npm", &["ci", "--no-audit", "--no-fund"], &folder)?;
     shown("npm", &["test"], &folder)
 }
@@ -127,5 +130,5 @@ fn node_is_recent() -> bool {
         .to_owned();
     let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    setup::on_path("npm") && version >= (20, 19)
+    version >= (20, 19)
 }
