@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod driver;
 pub mod link;
+pub mod pins;
 pub mod relay;
 pub mod store;
 pub mod tls;
