@@ -74,8 +74,9 @@ async fn what_one_types_the_other_reads() {
         let arrived = "return [...document.querySelectorAll('[data-testid=delivery]')].at(-1)?.dataset.state === 'origin'";
         bob.until("delivered to the origin", arrived).await;
         bob.until(
-            "the network is there",
-            "return document.querySelector('[data-testid=connectivity]').dataset.reach === 'cloud'",
+            "the network is there, and nothing waits",
+            "const pill = document.querySelector('[data-testid=connectivity]'); \
+             return pill.dataset.reach === 'cloud' && !/\\d/.test(pill.innerText)",
         )
         .await;
         let shown = alice.texts().await;
