@@ -71,7 +71,7 @@ async fn a_newcomer_joins_with_an_invite() {
 
     window.press("lock").await;
     window.write("passphrase", "not this one\u{e007}").await;
-    window.find("unlock-error").await;
+    window.find("error").await;
     window
         .until(
             "nothing is left on the page",
