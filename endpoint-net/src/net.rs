@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::{Signer, Tier};
 use relay::driver::{self, Handle, now};
-use relay::link::{self, pipe, quic};
+use relay::link::{self, connect, pipe};
 use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
@@ -117,7 +117,7 @@ impl Net {
                 let (handle, own) = (self.handle.clone(), self.own.clone());
                 let relays = config.relays.clone();
                 self.parent = Some(tokio::spawn(async move {
-                    let _ = quic::keep_parent(&handle, &relays, &own).await;
+                    let _ = connect::keep_parent(&handle, &relays, &own).await;
                 }));
             }
         }

@@ -268,6 +268,10 @@ mod code {
 }
 
 impl Frame {
+    /// KEEP-ALIVE, whole: what a link says over TCP that has nothing to say. It is skipped like every
+    /// frame from 128 on that is not known, and so never becomes a [`Frame`].
+    pub const KEEP_ALIVE: [u8; FRAME_HEAD_BYTES] = [code::OPTIONAL, 0, 0, 0, 0];
+
     /// Appends the frame. The caller keeps to the counts of [`crate::limits`]; a frame above them
     /// is refused by every receiver.
     pub fn encode(&self, out: &mut Vec<u8>) {

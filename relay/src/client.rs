@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use crate::address::RelayAddress;
 use crate::driver::now;
-use crate::link::quic::{ConnectError, Connected, QuicSink, QuicSource, connect};
-use crate::link::{Frames, Sink};
+use crate::link::connect::{ConnectError, Connected, Ground, NetSink, NetSource, connect};
+use crate::link::{self, Frames, Sink};
 
 /// Chunks sent before the first of them has been answered, at most.
 const UNANSWERED: usize = 512;
@@ -65,9 +65,9 @@ pub enum Said {
 /// A link to a relay.
 pub struct Client {
     place: String,
-    connected: (quinn::Endpoint, quinn::Connection),
-    frames: Frames<QuicSource>,
-    sink: QuicSink,
+    ground: Ground,
+    frames: Frames<NetSource>,
+    sink: NetSink,
     hello: Hello,
     next_id: u32,
 }
@@ -78,12 +78,14 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn connect(relay: &RelayAddress, own: &Signer) -> Result<Self, ClientError> {
-        let Connected {
-            endpoint,
-            connection,
-            source,
-            sink,
-        } = connect(relay, own).await?;
+        Self::greet(connect(relay, own).await?).await
+    }
+
+    /// Waits for the relay's greeting on a connection that is up.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn greet(connected: Connected) -> Result<Self, ClientError> {
         let hello = Hello {
             oldest: Hello::VERSION,
             newest: Hello::VERSION,
@@ -93,10 +95,10 @@ impl Client {
             store: [0; 16],
         };
         let mut client = Self {
-            place: relay.place.clone(),
-            connected: (endpoint, connection),
-            frames: Frames::new(source),
-            sink,
+            place: connected.relay().place.clone(),
+            ground: connected.ground,
+            frames: Frames::new(connected.source),
+            sink: connected.sink,
             hello: hello.clone(),
             next_id: 0,
         };
@@ -280,9 +282,8 @@ impl Client {
                 reason: "done".into(),
             })
             .await;
-        self.sink.finish().await;
-        self.connected.1.close(quinn::VarInt::from_u32(0), b"");
-        self.connected.0.wait_idle().await;
+        link::end(&mut self.frames.source, &mut self.sink).await;
+        self.ground.close().await;
     }
 
     fn closed(&self, reason: String) -> ClientError {

@@ -13,8 +13,12 @@ use tokio::time::timeout;
 
 use crate::driver::{Handle, Stopped};
 
+pub mod choice;
+pub mod connect;
+pub mod listen;
 pub mod pipe;
 pub mod quic;
+pub mod tcp;
 
 /// Frames written at once, at most.
 const FRAMES_PER_WRITE: usize = 64;
@@ -25,6 +29,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub trait Source: Send {
     /// The next bytes, into the decoder; `false` at the end.
     fn read(&mut self, into: &mut FrameDecoder) -> impl Future<Output = io::Result<bool>> + Send;
+
+    /// After our last words: reads and drops what still comes, where closing would lose them.
+    fn linger(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// The half that bytes go to.
@@ -59,8 +68,17 @@ pub async fn run(
             () = &mut write => {}
         }
     }
-    let _ = timeout(LAST_WORDS, sink.finish()).await;
+    end(&mut source, &mut sink).await;
     Ok(())
+}
+
+/// Sees to it that the peer gets what was written.
+pub(crate) async fn end(source: &mut impl Source, sink: &mut impl Sink) {
+    let said = async {
+        sink.finish().await;
+        source.linger().await;
+    };
+    let _ = timeout(LAST_WORDS, said).await;
 }
 
 /// Tells the node that a link is gone when it is, also when its task is aborted.
@@ -129,7 +147,7 @@ async fn write_frames(
 
 /// Frames one by one, for those who are no node: a client.
 pub(crate) struct Frames<R> {
-    source: R,
+    pub(crate) source: R,
     decoder: FrameDecoder,
 }
 

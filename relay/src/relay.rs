@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use crate::address::RelayAddress;
 use crate::config::Config;
 use crate::driver::{self, Handle, now};
-use crate::link::quic;
+use crate::link::connect::keep_parent;
+use crate::link::listen::Listener;
 use crate::store::sqlite::SqliteStore;
 use crate::tls::{self, KeyError};
 
@@ -64,7 +65,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address} (UDP): {source}; stop what uses it, or choose another with --listen"
+        "cannot listen on {address} (UDP and TCP): {source}; stop what uses it, or choose another with --listen"
     )]
     Listen {
         /// Which.
@@ -107,8 +108,8 @@ impl Relay {
             address: config.listen,
             source,
         };
-        let endpoint = quic::listen(config.listen, &own).map_err(listen)?;
-        let place = endpoint.local_addr().map_err(listen)?.to_string();
+        let listener = Listener::bind(config.listen, &own).map_err(listen)?;
+        let place = listener.local_addr().map_err(listen)?.to_string();
         let limits = Limits::default();
         let links = limits.links;
         let node = relay_core::Config {
@@ -119,11 +120,8 @@ impl Relay {
         let node = Node::new(node, store, now())?;
         let (handle, node) =
             driver::start(node, (config.tier, String::new())).map_err(StartError::Thread)?;
-        let mut tasks = vec![tokio::spawn(quic::accept(
-            endpoint.clone(),
-            handle.clone(),
-            links,
-        ))];
+        let endpoint = listener.endpoint().clone();
+        let mut tasks = vec![tokio::spawn(listener.accept(handle.clone(), links))];
         if !config.parents.is_empty() {
             tasks.push(tokio::spawn(up(
                 handle.clone(),
@@ -182,7 +180,7 @@ impl Relay {
 
 async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {
     // It ends only with the node.
-    let _ = quic::keep_parent(&handle, &parents, &own).await;
+    let _ = keep_parent(&handle, &parents, &own).await;
 }
 
 /// Makes a directory that only this user can read, if there is none, and holds it for this process

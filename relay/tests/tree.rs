@@ -13,7 +13,7 @@ use proto::{
 };
 use relay::address::RelayAddress;
 use relay::client::{Client, ClientError, Said};
-use relay::link::quic::ConnectError;
+use relay::link::connect::ConnectError;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_treeline-relay");
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -13,17 +13,13 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
     ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
-    IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
+    IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
 };
-use relay_core::Role;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
-use tokio::time::timeout;
 
+use super::connect::Failure;
 use super::{Sink, Source};
-use crate::address::RelayAddress;
-use crate::driver::{Handle, Stopped};
 use crate::tls;
 
 /// Bytes in flight to us on a link, at most.
@@ -34,32 +30,8 @@ const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(5);
 /// How often a client breaks the silence.
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
-/// How long a connection may take to come up, on either side.
-const CONNECT: Duration = Duration::from_secs(5);
-/// The first and the longest pause between two attempts to connect.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Bytes of the connection ids that we give.
 const CONNECTION_ID_BYTES: usize = 8;
-/// Half-open connections above which a client has to show that its address is its own.
-const RETRY_ABOVE: usize = 64;
-
-/// Why there is no connection. One line: what, where.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// Nobody answers there.
-    #[error("cannot reach the relay {place}: {why}; check the address and that it is running")]
-    Unreachable {
-        /// Where.
-        place: String,
-        /// Why.
-        why: String,
-    },
-    /// Somebody else answers there.
-    #[error(
-        "the relay at {0} shows another key than the address says; do not use it until its operator explains"
-    )]
-    WrongKey(String),
-}
 
 /// A listening socket.
 ///
@@ -130,158 +102,64 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// Accepts links for a node until the endpoint is closed.
-pub async fn accept(endpoint: Endpoint, handle: Handle, connections: usize) {
-    while let Some(incoming) = endpoint.accept().await {
-        if endpoint.open_connections() > connections {
-            incoming.refuse();
-        } else if endpoint.open_connections() > RETRY_ABOVE && incoming.may_retry() {
-            let _ = incoming.retry();
-        } else {
-            tokio::spawn(serve(incoming, handle.clone()));
-        }
-    }
-}
-
-async fn serve(incoming: Incoming, handle: Handle) {
-    let remote = incoming.remote_address();
-    let Ok(Ok(connection)) = timeout(CONNECT, async { incoming.await }).await else {
-        tracing::debug!(%remote, "a handshake failed");
-        return;
-    };
-    let Ok(Ok((sink, source))) = timeout(CONNECT, connection.accept_bi()).await else {
-        return;
-    };
-    let key = peer_key(&connection).map(|key| key.to_hex());
-    tracing::debug!(%remote, key, "link up");
-    let (source, sink) = halves(source, sink);
-    let _ = super::run(
-        &handle,
-        (Role::Downstream, remote.to_string()),
-        source,
-        sink,
-    )
-    .await;
-    connection.close(VarInt::from_u32(0), b"");
-}
-
-/// Keeps one of these relays connected as the node's parent, the first that answers, for ever. The
-/// pause between two rounds grows.
+/// The side that connects, to a peer who has to show its key: the connection with its one stream.
 ///
 /// # Errors
-/// [`Stopped`] when there is no node any more.
-pub async fn keep_parent(
-    handle: &Handle,
-    relays: &[RelayAddress],
+/// [`Failure`].
+pub async fn connect(
+    address: SocketAddr,
     own: &Signer,
-) -> Result<(), Stopped> {
-    let mut pause = PAUSES.0;
-    loop {
-        for relay in relays {
-            match connect(relay, own).await {
-                Ok(connected) => {
-                    let Connected {
-                        endpoint,
-                        connection,
-                        source,
-                        sink,
-                    } = connected;
-                    let role = Role::Upstream {
-                        relay: relay.place.clone(),
-                    };
-                    let began = Instant::now();
-                    let place = relay.place.clone();
-                    super::run(handle, (role, place), source, sink).await?;
-                    // A parent that ends each link at once is not asked ten times a second.
-                    if began.elapsed() > PAUSES.1 {
-                        pause = PAUSES.0;
-                    }
-                    connection.close(VarInt::from_u32(0), b"");
-                    endpoint.wait_idle().await;
-                    tracing::info!(relay = relay.place, "the link to the parent is gone");
-                    break;
-                }
-                Err(error) => tracing::info!("{error}"),
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
-    }
-}
-
-/// A connection from our side, with its one stream.
-pub struct Connected {
-    /// The socket it uses.
-    pub endpoint: Endpoint,
-    /// The connection.
-    pub connection: Connection,
-    /// What the relay sends.
-    pub source: QuicSource,
-    /// What we send.
-    pub sink: QuicSink,
-}
-
-/// Connects to a relay, which has to show its key.
-///
-/// # Errors
-/// [`ConnectError`].
-pub async fn connect(relay: &RelayAddress, own: &Signer) -> Result<Connected, ConnectError> {
-    match timeout(CONNECT, attempt(relay, own)).await {
-        Ok(result) => result,
-        Err(_) => Err(unreachable(relay, "no answer")),
-    }
-}
-
-async fn attempt(relay: &RelayAddress, own: &Signer) -> Result<Connected, ConnectError> {
-    let found = tokio::net::lookup_host(&relay.place).await;
-    let mut places = found.map_err(|error| unreachable(relay, error))?;
-    let place = places
-        .next()
-        .ok_or_else(|| unreachable(relay, "the name has no address"))?;
-    let from: SocketAddr = if place.is_ipv4() {
+    expected: PublicKey,
+) -> Result<(Ground, QuicSource, QuicSink), Failure> {
+    let from: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
-    let tls = tls::client_config(own, relay.key).map_err(|error| unreachable(relay, error))?;
-    let crypto = QuicClientConfig::try_from(tls).map_err(|error| unreachable(relay, error))?;
+    let tls = tls::client_config(own, expected).map_err(Failure::other)?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(Failure::other)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport(Some(KEEP_ALIVE)));
-    let endpoint = Endpoint::client(from).map_err(|error| unreachable(relay, error))?;
+    let endpoint = Endpoint::client(from).map_err(Failure::other)?;
     // The name is not looked at: the key is.
     let connecting = endpoint
-        .connect_with(config, place, "treeline")
-        .map_err(|error| unreachable(relay, error))?;
-    let connection = connecting.await.map_err(|error| failed(relay, &error))?;
-    let (sink, source) = connection
-        .open_bi()
-        .await
-        .map_err(|error| failed(relay, &error))?;
-    let (source, sink) = halves(source, sink);
-    Ok(Connected {
+        .connect_with(config, address, "treeline")
+        .map_err(Failure::other)?;
+    let connection = connecting.await.map_err(|error| failed(&error))?;
+    let (sink, source) = connection.open_bi().await.map_err(|error| failed(&error))?;
+    let ground = Ground {
         endpoint,
         connection,
-        source,
-        sink,
-    })
+    };
+    let (source, sink) = halves(source, sink);
+    Ok((ground, source, sink))
 }
 
-fn unreachable(relay: &RelayAddress, why: impl ToString) -> ConnectError {
-    ConnectError::Unreachable {
-        place: relay.place.clone(),
-        why: why.to_string(),
+/// What a link stands on: its socket and its connection.
+pub struct Ground {
+    endpoint: Endpoint,
+    connection: Connection,
+}
+
+impl Ground {
+    /// Ends the connection, and waits until the peer knows.
+    pub async fn close(self) {
+        self.connection.close(VarInt::from_u32(0), b"");
+        self.endpoint.wait_idle().await;
     }
 }
 
 /// TLS alerts come as codes 0x100 to 0x1ff; ours for a key that is not the pinned one is
 /// "certificate unknown" or a neighbour of it (42 to 49).
-fn failed(relay: &RelayAddress, error: &quinn::ConnectionError) -> ConnectError {
-    if let quinn::ConnectionError::TransportError(error) = error
-        && (0x100 + 42..=0x100 + 49).contains(&u64::from(error.code))
-    {
-        return ConnectError::WrongKey(relay.place.clone());
+fn failed(error: &quinn::ConnectionError) -> Failure {
+    match error {
+        quinn::ConnectionError::TransportError(error)
+            if (0x100 + 42..=0x100 + 49).contains(&u64::from(error.code)) =>
+        {
+            Failure::WrongKey
+        }
+        error => Failure::other(error),
     }
-    unreachable(relay, error)
 }
 
 fn transport(keep_alive: Option<Duration>) -> Arc<TransportConfig> {
@@ -311,7 +189,8 @@ pub struct QuicSource(RecvStream);
 /// The writing half of a stream.
 pub struct QuicSink(SendStream);
 
-fn halves(source: RecvStream, sink: SendStream) -> (QuicSource, QuicSink) {
+/// Both halves of a stream.
+pub fn halves(source: RecvStream, sink: SendStream) -> (QuicSource, QuicSink) {
     (QuicSource(source), QuicSink(sink))
 }
 

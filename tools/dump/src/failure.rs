@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use relay::client::ClientError;
-use relay::link::quic::ConnectError;
+use relay::link::connect::ConnectError;
 use relay::tls::KeyError;
 use thiserror::Error;
 

@@ -1,0 +1,368 @@
+//! The way up: connects to a relay by the transport that gets through (`super::choice` decides), and
+//! moves a link from TCP to QUIC once UDP gets through. Which relay is another's decision.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proto::{FrameDecoder, Signer};
+use relay_core::Role;
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::choice::{Memory, Race, Step, Transport};
+use super::quic::{self, QuicSink, QuicSource};
+use super::tcp::{self, TcpSink, TcpSource};
+use super::{Sink, Source};
+use crate::address::RelayAddress;
+use crate::driver::{Handle, Stopped};
+
+/// How long a connection may take to come up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long UDP is left alone where TCP got through and it did not, at first.
+const UDP_RETRY: Duration = Duration::from_secs(30);
+/// The first and the longest pause between two attempts to connect.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Why there is no connection. One line: what, where.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// Nobody answers there.
+    #[error("cannot reach the relay {place}: {why}; check the address and that it is running")]
+    Unreachable {
+        /// Where.
+        place: String,
+        /// Why.
+        why: String,
+    },
+    /// Somebody else answers there.
+    #[error(
+        "the relay at {0} shows another key than the address says; do not use it until its operator explains"
+    )]
+    WrongKey(String),
+}
+
+/// Why one transport did not come up.
+#[derive(Debug)]
+pub enum Failure {
+    /// Another key was shown.
+    WrongKey,
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl Failure {
+    pub(super) fn other(error: impl ToString) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Connects to relays, and remembers where UDP does not get through. Cheap to clone.
+#[derive(Clone)]
+pub struct Connector {
+    own: Arc<Signer>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// A connection to a relay, by either transport.
+pub struct Connected {
+    /// What carries it.
+    pub transport: Transport,
+    /// What the relay sends.
+    pub source: NetSource,
+    /// What we send.
+    pub sink: NetSink,
+    /// What it stands on.
+    pub ground: Ground,
+    connector: Connector,
+    relay: RelayAddress,
+    address: SocketAddr,
+}
+
+/// What a connection stands on; dropping it ends the connection at once.
+pub struct Ground(Option<quic::Ground>);
+
+impl Ground {
+    /// Ends the connection, and waits until the relay knows.
+    pub async fn close(self) {
+        if let Some(quic) = self.0 {
+            quic.close().await;
+        }
+    }
+}
+
+/// The reading half, over either transport.
+pub enum NetSource {
+    /// Over QUIC.
+    Quic(QuicSource),
+    /// Over TCP.
+    Tcp(TcpSource),
+}
+
+/// The writing half, over either transport.
+pub enum NetSink {
+    /// Over QUIC.
+    Quic(QuicSink),
+    /// Over TCP.
+    Tcp(TcpSink),
+}
+
+impl Source for NetSource {
+    async fn read(&mut self, into: &mut FrameDecoder) -> io::Result<bool> {
+        match self {
+            Self::Quic(source) => source.read(into).await,
+            Self::Tcp(source) => source.read(into).await,
+        }
+    }
+
+    async fn linger(&mut self) {
+        match self {
+            Self::Quic(source) => source.linger().await,
+            Self::Tcp(source) => source.linger().await,
+        }
+    }
+}
+
+impl Sink for NetSink {
+    async fn write(&mut self, frames: &mut [Bytes]) -> io::Result<()> {
+        match self {
+            Self::Quic(sink) => sink.write(frames).await,
+            Self::Tcp(sink) => sink.write(frames).await,
+        }
+    }
+
+    async fn finish(&mut self) {
+        match self {
+            Self::Quic(sink) => sink.finish().await,
+            Self::Tcp(sink) => sink.finish().await,
+        }
+    }
+}
+
+type Halves = (NetSource, NetSink, Ground);
+
+/// Connects once to a relay, which has to show its key. Who connects again and again keeps a
+/// [`Connector`].
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect(relay: &RelayAddress, own: &Signer) -> Result<Connected, ConnectError> {
+    Connector::new(own.clone()).connect(relay).await
+}
+
+impl Connector {
+    /// One that shows this key, and knows nothing yet.
+    pub fn new(own: Signer) -> Self {
+        Self::with_udp_retry(own, UDP_RETRY)
+    }
+
+    /// As [`Connector::new`], with another first pause before UDP is tried again where it failed.
+    pub fn with_udp_retry(own: Signer, pause: Duration) -> Self {
+        Self {
+            own: Arc::new(own),
+            memory: Arc::new(Mutex::new(Memory::new(pause))),
+        }
+    }
+
+    /// Connects to a relay, which has to show its key.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(&self, relay: &RelayAddress) -> Result<Connected, ConnectError> {
+        match timeout(CONNECT, self.race(relay)).await {
+            Ok(result) => result,
+            Err(_) => Err(unreachable(relay, "no answer")),
+        }
+    }
+
+    async fn race(&self, relay: &RelayAddress) -> Result<Connected, ConnectError> {
+        let found = tokio::net::lookup_host(&relay.place).await;
+        let address = found
+            .map_err(|error| unreachable(relay, error))?
+            .next()
+            .ok_or_else(|| unreachable(relay, "the name has no address"))?;
+        let began = Instant::now();
+        let mut race = Race::new(self.memory().is_blocked(&relay.place, began));
+        let mut lanes = JoinSet::new();
+        let mut quic_runs = false;
+        let mut why = Vec::new();
+        loop {
+            let until = match race.next(began.elapsed()) {
+                Step::Begin(transport) => {
+                    quic_runs |= transport == Transport::Quic;
+                    let lane = lane(transport, address, self.own.clone(), relay.clone());
+                    lanes.spawn(lane);
+                    continue;
+                }
+                Step::Wait(until) => until.unwrap_or(CONNECT),
+                Step::Lost if why.len() < 2 => return Err(unreachable(relay, "no answer")),
+                Step::Lost => return Err(unreachable(relay, why.join(", "))),
+            };
+            let done = tokio::select! {
+                Some(Ok(done)) = lanes.join_next() => done,
+                () = sleep_until((began + until).into()) => continue,
+            };
+            match done {
+                (transport, Ok(halves)) => {
+                    match transport {
+                        Transport::Quic => self.memory().works(&relay.place),
+                        Transport::Tcp if quic_runs => {
+                            self.memory().blocked(&relay.place, Instant::now());
+                        }
+                        Transport::Tcp => {}
+                    }
+                    return Ok(self.connected(transport, halves, (relay, address)));
+                }
+                (_, Err(Failure::WrongKey)) => {
+                    return Err(ConnectError::WrongKey(relay.place.clone()));
+                }
+                (transport, Err(Failure::Other(error))) => {
+                    race.failed(transport, began.elapsed());
+                    why.push(format!("{transport}: {error}"));
+                }
+            }
+        }
+    }
+
+    fn connected(
+        &self,
+        transport: Transport,
+        (source, sink, ground): Halves,
+        (relay, address): (&RelayAddress, SocketAddr),
+    ) -> Connected {
+        tracing::debug!(relay = relay.place, %transport, "connected");
+        Connected {
+            transport,
+            source,
+            sink,
+            ground,
+            connector: self.clone(),
+            relay: relay.clone(),
+            address,
+        }
+    }
+
+    /// Waits until QUIC gets through to where a link runs over TCP.
+    async fn better(&self, relay: &RelayAddress, address: SocketAddr) -> Connected {
+        loop {
+            let retry = self.memory().retry_at(&relay.place);
+            sleep_until(retry.unwrap_or_else(Instant::now).into()).await;
+            let lane = lane(Transport::Quic, address, self.own.clone(), relay.clone());
+            if let Ok((transport, Ok(halves))) = timeout(CONNECT, lane).await {
+                self.memory().works(&relay.place);
+                return self.connected(transport, halves, (relay, address));
+            }
+            self.memory().blocked(&relay.place, Instant::now());
+        }
+    }
+
+    /// Nothing is half-done when a thread panics with it.
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn lane(
+    transport: Transport,
+    address: SocketAddr,
+    own: Arc<Signer>,
+    relay: RelayAddress,
+) -> (Transport, Result<Halves, Failure>) {
+    let result = match transport {
+        Transport::Quic => quic::connect(address, &own, relay.key).await.map(by_quic),
+        Transport::Tcp => tcp::connect(address, &own, relay.key).await.map(by_tcp),
+    };
+    (transport, result)
+}
+
+fn by_quic((ground, source, sink): (quic::Ground, QuicSource, QuicSink)) -> Halves {
+    let ground = Ground(Some(ground));
+    (NetSource::Quic(source), NetSink::Quic(sink), ground)
+}
+
+fn by_tcp((source, sink): (TcpSource, TcpSink)) -> Halves {
+    (NetSource::Tcp(source), NetSink::Tcp(sink), Ground(None))
+}
+
+fn unreachable(relay: &RelayAddress, why: impl ToString) -> ConnectError {
+    ConnectError::Unreachable {
+        place: relay.place.clone(),
+        why: why.to_string(),
+    }
+}
+
+impl Connected {
+    /// Where it leads.
+    pub fn relay(&self) -> &RelayAddress {
+        &self.relay
+    }
+
+    /// Runs the link until either side ends it. Over TCP, it moves to QUIC when that gets through: a
+    /// new link takes the place of the old one, and the node goes on with what is not acknowledged
+    /// and behind its cursors.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there is no node any more.
+    pub async fn run(mut self, handle: &Handle, role: Role) -> Result<(), Stopped> {
+        loop {
+            let (connector, relay) = (self.connector, self.relay);
+            let place = relay.place.clone();
+            let link = super::run(handle, (role.clone(), place), self.source, self.sink);
+            let better = async {
+                match self.transport {
+                    Transport::Quic => std::future::pending().await,
+                    Transport::Tcp => connector.better(&relay, self.address).await,
+                }
+            };
+            tokio::select! {
+                ended = link => {
+                    self.ground.close().await;
+                    return ended;
+                }
+                better = better => {
+                    tracing::info!(relay = relay.place, "UDP gets through: moved to QUIC");
+                    self = better;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps one of these relays connected as the node's parent, the first that answers, for ever. The
+/// pause between two rounds grows.
+///
+/// # Errors
+/// [`Stopped`] when there is no node any more.
+pub async fn keep_parent(
+    handle: &Handle,
+    relays: &[RelayAddress],
+    own: &Signer,
+) -> Result<(), Stopped> {
+    let connector = Connector::new(own.clone());
+    let mut pause = PAUSES.0;
+    loop {
+        for relay in relays {
+            match connector.connect(relay).await {
+                Ok(connected) => {
+                    let role = Role::Upstream {
+                        relay: relay.place.clone(),
+                    };
+                    let began = Instant::now();
+                    connected.run(handle, role).await?;
+                    // A parent that ends each link at once is not asked ten times a second.
+                    if began.elapsed() > PAUSES.1 {
+                        pause = PAUSES.0;
+                    }
+                    tracing::info!(relay = relay.place, "the link to the parent is gone");
+                    break;
+                }
+                Err(error) => tracing::info!("{error}"),
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
