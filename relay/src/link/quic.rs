@@ -28,8 +28,9 @@ const RECEIVE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Silence after which a peer counts as gone.
 const IDLE: Duration = Duration::from_secs(5);
-/// How often a client breaks the silence.
-const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+/// How often a client breaks the silence, so that it notices in time that nobody answers
+/// (`crate::parents`). It costs a packet of about 30 bytes each way.
+const KEEP_ALIVE: Duration = Duration::from_millis(600);
 /// Bytes of the connection ids that we give.
 const CONNECTION_ID_BYTES: usize = 8;
 
@@ -142,6 +143,11 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Ends the connection, and waits until the peer knows.
     pub async fn close(self) {
         self.connection.close(VarInt::from_u32(0), b"");
