@@ -404,12 +404,19 @@ impl Frame {
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     buffer: BytesMut,
+    taken: u64,
 }
 
 impl FrameDecoder {
     /// Takes bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The number of the frame that has begun and is not complete: counted from zero, and the first
+    /// one begins with the link. Frames that are skipped do not count.
+    pub fn unfinished(&self) -> Option<u64> {
+        (self.taken == 0 || !self.buffer.is_empty()).then_some(self.taken)
     }
 
     /// The next whole frame, or `None` until more bytes are pushed.
@@ -436,6 +443,7 @@ impl FrameDecoder {
             let body = Bytes::copy_from_slice(&self.buffer[..length]);
             self.buffer.advance(length);
             if let Some(frame) = Frame::decode(kind, body)? {
+                self.taken += 1;
                 return Ok(Some(frame));
             }
         }
@@ -707,6 +715,21 @@ mod tests {
         assert_eq!(decoder.next_frame(), Ok(Some(Frame::Unsubscribe { id: 1 })));
         decoder.push(&[0x7f, 0, 0, 0, 0]);
         assert_eq!(decoder.next_frame(), Err(Misbehaved::MalformedFrame));
+    }
+
+    #[test]
+    fn the_first_frame_is_awaited_and_later_ones_from_their_first_byte() {
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&Frame::KEEP_ALIVE);
+        assert_eq!(decoder.next_frame(), Ok(None));
+        assert_eq!(decoder.unfinished(), Some(0));
+        let frame = Frame::Unsubscribe { id: 1 };
+        decoder.push(&frame.to_bytes());
+        assert_eq!(decoder.next_frame(), Ok(Some(frame)));
+        assert_eq!(decoder.unfinished(), None);
+        decoder.push(&[code::PUBLISH]);
+        assert_eq!(decoder.next_frame(), Ok(None));
+        assert_eq!(decoder.unfinished(), Some(1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use proto::{PublicKey, Tier};
 use serde::Deserialize;
 
 use crate::address::RelayAddress;
+use crate::link::settings::Settings;
 
 /// The address without a configuration: this machine only. The port has no other user at IANA.
 pub const LISTEN: &str = "127.0.0.1:4470";
@@ -21,7 +22,7 @@ pub struct Options {
     /// Where keys and the store lie; made when it is not there.
     #[arg(long, value_name = "DIR", env = "TREELINE_RELAY_DIRECTORY")]
     pub directory: Option<PathBuf>,
-    /// UDP address to listen on; port 0 lets the system choose [default: 127.0.0.1:4470]
+    /// address to listen on, UDP and TCP; port 0 lets the system choose [default: 127.0.0.1:4470]
     #[arg(long, value_name = "ADDR", env = "TREELINE_RELAY_LISTEN")]
     pub listen: Option<String>,
     /// Where this relay stands in the tree: local, cloud or origin [default: origin; with a parent: local]
@@ -65,6 +66,7 @@ pub struct File {
     origins: Vec<String>,
     log: Option<String>,
     log_json: bool,
+    transport: Settings,
 }
 
 /// What a relay runs with.
@@ -84,6 +86,8 @@ pub struct Config {
     pub log: String,
     /// Whether to log as JSON.
     pub log_json: bool,
+    /// What a connection may use.
+    pub transport: Settings,
 }
 
 impl Config {
@@ -132,6 +136,9 @@ impl Config {
         let listen = listen.parse().with_context(|| {
             format!("listen address `{listen}` is not IP:PORT, as in {LISTEN} or [::]:4470")
         })?;
+        if let Some(mistake) = file.transport.mistake() {
+            bail!("[transport]: {mistake}");
+        }
         Ok(Self {
             directory: directory(options.directory.clone().or(file.directory))?,
             listen,
@@ -144,6 +151,7 @@ impl Config {
                 .or(file.log)
                 .unwrap_or_else(|| "warn".into()),
             log_json: options.log_json || file.log_json,
+            transport: file.transport,
         })
     }
 }
@@ -242,6 +250,8 @@ mod tests {
             ("tier = \"moon\"", "moon"),
             ("origins = [\"12\"]", "64 hex digits"),
             ("parents = [\"a:1\"]", "HOST:PORT#KEY"),
+            ("[transport]\nidle_ms = 5\n", "[transport]: idle_ms"),
+            ("[transport]\nidle = 5\n", "line 2"),
             (parent.as_str(), "--origin"),
         ] {
             let (_directory, options) = file(text);

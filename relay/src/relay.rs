@@ -11,14 +11,13 @@ use proto::{PublicKey, Signer, Tier};
 use relay_core::store::StoreError;
 use relay_core::{Limits, Node};
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::address::RelayAddress;
 use crate::config::Config;
 use crate::driver::{self, Handle, now};
+use crate::link::connect::keep_parent;
 use crate::link::listen::Listener;
-use crate::parents::{self, Candidate};
 use crate::store::sqlite::SqliteStore;
 use crate::tls::{self, KeyError};
 
@@ -109,10 +108,13 @@ impl Relay {
             address: config.listen,
             source,
         };
-        let listener = Listener::bind(config.listen, &own).map_err(listen)?;
+        let listener =
+            Listener::bind(config.listen, &own, config.transport.clone()).map_err(listen)?;
         let place = listener.local_addr().map_err(listen)?.to_string();
-        let limits = Limits::default();
-        let links = limits.links;
+        let limits = Limits {
+            links: config.transport.connections,
+            ..Limits::default()
+        };
         let node = relay_core::Config {
             tier: config.tier,
             origins: origins.clone(),
@@ -122,7 +124,7 @@ impl Relay {
         let (handle, node) =
             driver::start(node, (config.tier, String::new())).map_err(StartError::Thread)?;
         let endpoint = listener.endpoint().clone();
-        let mut tasks = vec![tokio::spawn(listener.accept(handle.clone(), links))];
+        let mut tasks = vec![tokio::spawn(listener.accept(handle.clone()))];
         if !config.parents.is_empty() {
             tasks.push(tokio::spawn(up(
                 handle.clone(),
@@ -180,9 +182,8 @@ impl Relay {
 }
 
 async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {
-    let (_offer, candidates) = watch::channel(Candidate::configured(&parents));
     // It ends only with the node.
-    let _ = parents::keep(&handle, &own, candidates).await;
+    let _ = keep_parent(&handle, &parents, &own).await;
 }
 
 /// Makes a directory that only this user can read, if there is none, and holds it for this process

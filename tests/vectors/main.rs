@@ -10,7 +10,6 @@
 mod arbitrary;
 mod behaviour;
 mod cases;
-mod finding;
 mod judge;
 mod specification;
 

@@ -19,18 +19,20 @@ use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
 use super::connect::Failure;
+use super::settings::Settings;
 use super::{Sink, Source};
 use crate::tls;
 
-/// Bytes in flight to us on a link, at most.
-const RECEIVE_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// Bytes that wait for a peer's acknowledgement, at most.
-const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
-/// Silence after which a peer counts as gone.
-const IDLE: Duration = Duration::from_secs(5);
-/// How often a client breaks the silence, so that it notices in time that nobody answers
-/// (`crate::parents`). It costs a packet of about 30 bytes each way.
-const KEEP_ALIVE: Duration = Duration::from_millis(600);
+/// Bytes in flight to us on the way up, and bytes that wait for an acknowledgement there, at most.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Silence after which a relay counts as gone.
+pub const IDLE: Duration = Duration::from_secs(5);
+/// How often the side that connected breaks the silence.
+pub const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+/// Bytes kept of one who waits to be looked at: two first packets.
+const INCOMING_BYTES: u64 = 4096;
+/// Bytes kept of all of them.
+const INCOMING_TOTAL_BYTES: u64 = 1024 * 1024;
 /// Bytes of the connection ids that we give.
 const CONNECTION_ID_BYTES: usize = 8;
 
@@ -38,15 +40,29 @@ const CONNECTION_ID_BYTES: usize = 8;
 ///
 /// # Errors
 /// When the address is in use or not ours.
-pub fn listen(address: SocketAddr, own: &Signer) -> io::Result<Endpoint> {
-    let tls = tls::server_config(own).map_err(io::Error::other)?;
-    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(transport(None));
+pub fn listen(address: SocketAddr, own: &Signer, settings: &Settings) -> io::Result<Endpoint> {
+    let mut config = server_config(own, settings, settings.window_bytes)?;
+    // What quinn keeps for those who have not been looked at yet.
+    config
+        .max_incoming(settings.handshakes)
+        .incoming_buffer_size(INCOMING_BYTES)
+        .incoming_buffer_size_total(INCOMING_TOTAL_BYTES);
     let mut endpoint = EndpointConfig::new(Arc::new(ResetKey::of(own)));
     endpoint.cid_generator(|| Box::new(RandomIds));
     let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("no async runtime"))?;
     Endpoint::new(endpoint, Some(config), UdpSocket::bind(address)?, runtime)
+}
+
+/// How a connection with windows of this size is served.
+///
+/// # Errors
+/// When TLS refuses the key, which it never does.
+pub fn server_config(own: &Signer, settings: &Settings, window: u32) -> io::Result<ServerConfig> {
+    let tls = tls::server_config(own).map_err(io::Error::other)?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport(window, settings.idle())));
+    Ok(config)
 }
 
 /// What a relay resets connections with that it does not know any more (RFC 9000, section 10.3). It
@@ -120,7 +136,9 @@ pub async fn connect(
     let tls = tls::client_config(own, expected).map_err(Failure::other)?;
     let crypto = QuicClientConfig::try_from(tls).map_err(Failure::other)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport(Some(KEEP_ALIVE)));
+    let mut transport = transport(WINDOW_BYTES, IDLE);
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    config.transport_config(Arc::new(transport));
     let endpoint = Endpoint::client(from).map_err(Failure::other)?;
     // The name is not looked at: the key is.
     let connecting = endpoint
@@ -143,11 +161,6 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// The connection.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
     /// Ends the connection, and waits until the peer knows.
     pub async fn close(self) {
         self.connection.close(VarInt::from_u32(0), b"");
@@ -168,18 +181,17 @@ fn failed(error: &quinn::ConnectionError) -> Failure {
     }
 }
 
-fn transport(keep_alive: Option<Duration>) -> Arc<TransportConfig> {
+fn transport(window: u32, idle: Duration) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .stream_receive_window(VarInt::from_u32(window))
+        .receive_window(VarInt::from_u32(window))
+        .send_window(window.into())
         .datagram_receive_buffer_size(None)
-        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
-        .keep_alive_interval(keep_alive);
-    Arc::new(config)
+        .max_idle_timeout(IdleTimeout::try_from(idle).ok());
+    config
 }
 
 /// The key that the peer of a connection has shown.

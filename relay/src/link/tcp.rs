@@ -7,7 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::connect::Failure;
+use super::quic::{IDLE, KEEP_ALIVE};
 use super::{Sink, Source};
 use crate::tls::{self, ALPN};
 
@@ -30,21 +30,6 @@ const BACKLOG: u32 = 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes given to TLS at once: four records.
 const WRITE_BYTES: usize = 64 * 1024;
-
-/// How often the silence is broken, and how long it may last.
-#[derive(Debug, Clone, Copy)]
-pub struct Pulse {
-    /// A KEEP-ALIVE follows so long after the last write.
-    pub every: Duration,
-    /// So long without a byte, and the peer counts as gone.
-    pub idle: Duration,
-}
-
-/// As with QUIC.
-pub const PULSE: Pulse = Pulse {
-    every: Duration::from_millis(600),
-    idle: Duration::from_secs(5),
-};
 
 /// A listening socket.
 ///
@@ -87,7 +72,7 @@ pub async fn connect(
     let connector = TlsConnector::from(Arc::new(config));
     let stream = connector.connect(name, stream).await.map_err(failed)?;
     let stream = greeted(stream.into()).map_err(Failure::other)?;
-    Ok(halves(stream, PULSE))
+    Ok(halves(stream, IDLE))
 }
 
 fn failed(error: io::Error) -> Failure {
@@ -118,14 +103,6 @@ pub struct TcpSource {
     half: ReadHalf<TlsStream<TcpStream>>,
     buffer: Box<[u8]>,
     idle: Duration,
-    heard: Arc<AtomicU64>,
-}
-
-impl TcpSource {
-    /// Counts what comes.
-    pub fn heard(&self) -> Arc<AtomicU64> {
-        self.heard.clone()
-    }
 }
 
 /// The writing half.
@@ -140,8 +117,8 @@ struct Writer {
     last: Instant,
 }
 
-/// Both halves of a connection.
-pub fn halves(stream: TlsStream<TcpStream>, pulse: Pulse) -> (TcpSource, TcpSink) {
+/// Both halves of a connection; a peer that is silent for so long counts as gone.
+pub fn halves(stream: TlsStream<TcpStream>, idle: Duration) -> (TcpSource, TcpSink) {
     let (read, write) = tokio::io::split(stream);
     let writer = Arc::new(Mutex::new(Writer {
         half: write,
@@ -151,10 +128,9 @@ pub fn halves(stream: TlsStream<TcpStream>, pulse: Pulse) -> (TcpSource, TcpSink
     let source = TcpSource {
         half: read,
         buffer: vec![0; READ_BYTES].into(),
-        idle: pulse.idle,
-        heard: Arc::default(),
+        idle,
     };
-    let keeper = tokio::spawn(keep_alive(writer.clone(), pulse.every));
+    let keeper = tokio::spawn(keep_alive(writer.clone(), KEEP_ALIVE));
     (source, TcpSink { writer, keeper })
 }
 
@@ -202,7 +178,6 @@ impl Drop for TcpSink {
 impl Source for TcpSource {
     async fn read(&mut self, into: &mut FrameDecoder) -> io::Result<bool> {
         let count = timeout(self.idle, self.half.read(&mut self.buffer)).await??;
-        self.heard.fetch_add(1, Ordering::Relaxed);
         into.push(&self.buffer[..count]);
         Ok(count > 0)
     }

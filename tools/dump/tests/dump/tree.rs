@@ -265,6 +265,7 @@ async fn relay(directory: &Path, tier: Tier, parent: Option<&Relay>) -> Relay {
         origins: parent.map_or_else(Vec::new, |parent| parent.origins().to_vec()),
         log: String::new(),
         log_json: false,
+        transport: Default::default(),
     };
     Relay::start(&config).await.unwrap()
 }

@@ -1,0 +1,195 @@
+//! What strangers may use up: handshakes, connections, frames that never end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::{Frame, FrameDecoder, Hello, Name, Outcome, Tier};
+use relay::client::Client;
+use relay::link::choice::Transport;
+use relay::link::connect::{Connector, Ground, NetSink, NetSource, connect};
+use relay::link::settings::Settings;
+use relay::link::{Sink, Source, tcp};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::network::Network;
+use crate::{Origin, run, soon};
+
+/// How many slow peers there are at once.
+const SLOW: usize = 1000;
+
+/// Reads until the relay ends the connection.
+async fn ended(mut source: impl Source) {
+    let mut decoder = FrameDecoder::default();
+    while let Ok(true) = source.read(&mut decoder).await {
+        while let Ok(Some(_)) = decoder.next_frame() {}
+    }
+}
+
+#[test]
+fn whoever_does_not_finish_a_handshake_is_let_go_and_makes_room() {
+    run(async {
+        let settings = Settings {
+            handshakes: 4,
+            retry_above: 4,
+            handshake_ms: 1000,
+            ..Settings::default()
+        };
+        let origin = Origin::start(settings).await;
+        let mut mute = Vec::new();
+        for _ in 0..12 {
+            mute.push(TcpStream::connect(origin.socket()).await.unwrap());
+        }
+        // All are ended: eight at once, four after their time.
+        for stream in &mut mute {
+            let _ = soon(stream.read(&mut [0])).await;
+        }
+        let mut honest = origin.client().await;
+        assert_eq!(soon(honest.fetch(&[Name(1)])).await.unwrap(), []);
+    });
+}
+
+#[test]
+fn an_address_gets_no_more_connections_than_its_share() {
+    run(async {
+        let settings = Settings {
+            connections_per_address: 2,
+            ..Settings::default()
+        };
+        let origin = Origin::start(settings).await;
+        let own = relay::tls::random_signer().unwrap();
+        let mut first = origin.client().await;
+        let second = origin.client().await;
+        assert!(soon(Client::connect(origin.address(), &own)).await.is_err());
+        assert_eq!(soon(first.fetch(&[Name(1)])).await.unwrap(), []);
+        soon(second.close()).await;
+        soon(async { while Client::connect(origin.address(), &own).await.is_err() {} }).await;
+    });
+}
+
+#[test]
+fn under_load_a_quic_client_proves_its_address_first() {
+    run(async {
+        for (retry_above, retried) in [(0, true), (64, false)] {
+            let settings = Settings {
+                retry_above,
+                ..Settings::default()
+            };
+            let origin = Origin::start(settings).await;
+            let network = Network::before(origin.socket()).await;
+            network.set_udp(true);
+            let own = relay::tls::random_signer().unwrap();
+            let up = soon(Connector::new(own).connect(&origin.at(network.place)))
+                .await
+                .unwrap();
+            assert_eq!(up.transport, Transport::Quic);
+            // RFC 9000, section 17.2.5: a long header of type 3.
+            let first = network.first_bytes_from_relay()[0];
+            assert_eq!(first & 0xf0 == 0xf0, retried, "{first:#x}");
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_does_not_end_ends_the_link() {
+    run(async {
+        let settings = Settings {
+            frame_ms: 300,
+            ..Settings::default()
+        };
+        let origin = Origin::start(settings).await;
+        let mut patient = origin.client().await;
+        // One stops in the middle of HELLO, one says nothing, one goes on byte by byte.
+        let mut slow = Vec::new();
+        for begin in [&[1_u8, 0, 0][..], &[]] {
+            for over in [Transport::Quic, Transport::Tcp] {
+                let (source, mut sink, ground) = raw(&origin, over).await;
+                let mut bytes = [Bytes::copy_from_slice(begin)];
+                sink.write(&mut bytes).await.unwrap();
+                slow.push((source, (sink, ground)));
+            }
+        }
+        for (source, _held) in slow {
+            soon(ended(source)).await;
+        }
+        let (source, mut sink, _ground) = raw(&origin, Transport::Quic).await;
+        let ends = tokio::spawn(ended(source));
+        // The head of a HELLO, then its body, a byte now and then.
+        let mut bytes = [1, 0, 0, 0, 34].into_iter().chain(std::iter::repeat(0));
+        let dripping = async {
+            let mut byte = || Bytes::copy_from_slice(&[bytes.next().unwrap_or_default()]);
+            while sink.write(&mut [byte()]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            _ = ends => {}
+            () = soon(dripping) => {}
+        }
+        // One who has said everything may be silent for as long as it likes.
+        assert_eq!(soon(patient.fetch(&[Name(1)])).await.unwrap(), []);
+    });
+}
+
+/// A connection on which nothing has been said. Without its ground it ends.
+async fn raw(origin: &Origin, over: Transport) -> (NetSource, NetSink, Option<Ground>) {
+    let own = relay::tls::random_signer().unwrap();
+    match over {
+        Transport::Quic => {
+            let up = soon(connect(origin.address(), &own)).await.unwrap();
+            assert_eq!(up.transport, Transport::Quic);
+            (up.source, up.sink, Some(up.ground))
+        }
+        Transport::Tcp => {
+            let key = origin.address().key;
+            let up = soon(tcp::connect(origin.socket(), &own, key)).await;
+            let (source, sink) = up.unwrap();
+            (NetSource::Tcp(source), NetSink::Tcp(sink), None)
+        }
+    }
+}
+
+/// The memory of this process, in bytes.
+#[cfg(target_os = "linux")]
+fn memory() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_slow_peers_cost_bounded_memory_and_slow_nobody() {
+    run(async {
+        let origin = Origin::start(Settings::default()).await;
+        let mut honest = origin.client().await;
+        let grant = std::slice::from_ref(&origin.registration.grant);
+        honest.grant(grant).await.unwrap();
+        let before = memory();
+        let mut slow = Vec::new();
+        let hello = Hello {
+            oldest: 1,
+            newest: 1,
+            features: 0,
+            tier: Tier::Device,
+            time: relay::driver::now(),
+            store: [0; 16],
+        };
+        let begin = [vec![3, 0, 0, 0xff, 0xff], vec![0; 60_000]].concat();
+        for number in 0..SLOW {
+            let over = [Transport::Quic, Transport::Tcp][number % 2];
+            let (source, mut sink, ground) = raw(&origin, over).await;
+            let mut said = [Frame::Hello(hello.clone()).to_bytes(), begin.clone().into()];
+            soon(sink.write(&mut said)).await.unwrap();
+            slow.push((source, sink, ground));
+        }
+        let chunks = origin.chunks(0..500);
+        let outcomes = soon(honest.publish_and_wait(&chunks, Tier::Origin)).await;
+        let stored = Outcome::Stored(Tier::Origin);
+        assert!(outcomes.unwrap().values().all(|outcome| *outcome == stored));
+        let each = (memory() - before) / SLOW;
+        println!("{} KB for each, of both sides", each / 1024);
+        assert!(each < 512 * 1024, "{each} bytes for each");
+        drop(slow);
+    });
+}
