@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use proto::{Signer, Tier};
 use relay::driver::{self, Handle, now};
-use relay::link::{self, connect, pipe};
+use relay::link::{self, pipe};
+use relay::parents::{self, Candidate};
 use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
 use relay_core::{Config, Event, Limits, Node, Role};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::NetworkConfig;
@@ -117,7 +118,8 @@ impl Net {
                 let (handle, own) = (self.handle.clone(), self.own.clone());
                 let relays = config.relays.clone();
                 self.parent = Some(tokio::spawn(async move {
-                    let _ = connect::keep_parent(&handle, &relays, &own).await;
+                    let (_offer, candidates) = watch::channel(Candidate::configured(&relays));
+                    let _ = parents::keep(&handle, &own, candidates).await;
                 }));
             }
         }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use proto::Timestamp;
+use proto::{Hello, Timestamp};
 use relay_core::store::Store;
 use relay_core::{Effect, Event, LinkId, Node, Note, Role};
 use tokio::sync::{mpsc, watch};
@@ -50,6 +50,8 @@ pub struct Handle {
     inputs: mpsc::Sender<Input>,
     next_link: Arc<AtomicU64>,
     reach: watch::Receiver<Reach>,
+    tier: proto::Tier,
+    store: [u8; 16],
 }
 
 /// The node's thread has ended.
@@ -87,9 +89,26 @@ impl Handle {
             .map_err(|_| Stopped)
     }
 
+    /// Whether the node has ended.
+    pub fn is_stopped(&self) -> bool {
+        self.inputs.is_closed()
+    }
+
     /// Has the node commit what it has, and end.
     pub async fn stop(&self) {
         let _ = self.inputs.send(Input::Stop).await;
+    }
+
+    /// The node's own HELLO, for a link that greets before the node has it.
+    pub fn hello(&self) -> Hello {
+        Hello {
+            oldest: Hello::VERSION,
+            newest: Hello::VERSION,
+            features: 0,
+            tier: self.tier,
+            time: now(),
+            store: self.store,
+        }
     }
 
     /// What can be reached, and each change of it.
@@ -111,10 +130,12 @@ pub fn now() -> Timestamp {
 /// # Errors
 /// When the system has no thread to give.
 pub fn start<S: Store + Send + 'static>(
-    node: Node<S>,
+    mut node: Node<S>,
     reach: Reach,
 ) -> io::Result<(Handle, JoinHandle<()>)> {
     let (inputs, queue) = mpsc::channel(INPUTS);
+    let tier = reach.0;
+    let relay_core::store::StoreId(store) = node.store().id();
     let (tell, told) = watch::channel(reach);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -132,6 +153,8 @@ pub fn start<S: Store + Send + 'static>(
             inputs,
             next_link: Arc::default(),
             reach: told,
+            tier,
+            store,
         },
         thread,
     ))

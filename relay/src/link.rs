@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::{Frame, FrameDecoder, Misbehaved};
+use proto::{Frame, FrameDecoder, Hello, Misbehaved};
 use relay_core::{Event, LinkId, Role};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -47,6 +47,83 @@ pub trait Sink: Send {
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
 }
 
+/// A link on which both sides have said HELLO, and which the node does not have yet: a parent that
+/// stands by. Its peer waits for what we ask; we have heard where it stands.
+pub struct Greeted<R, W> {
+    source: R,
+    decoder: FrameDecoder,
+    sink: W,
+    hello: Hello,
+    reach: Option<Frame>,
+}
+
+impl<R: Source, W: Sink> Greeted<R, W> {
+    /// Says HELLO, and waits for the peer's.
+    ///
+    /// # Errors
+    /// When the link ends before, or begins with something else.
+    pub async fn greet(source: R, mut sink: W, own: Hello) -> io::Result<Self> {
+        sink.write(&mut [Frame::Hello(own).to_bytes()]).await?;
+        let mut frames = Frames::new(source);
+        match frames.next().await {
+            Some(Frame::Hello(hello)) => Ok(Self {
+                source: frames.source,
+                decoder: frames.decoder,
+                sink,
+                hello,
+                reach: None,
+            }),
+            Some(Frame::Close { reason }) => Err(io::Error::other(reason)),
+            _ => Err(io::Error::other("it did not greet")),
+        }
+    }
+
+    /// What the peer has said.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Waits until the peer ends the link; where its tree reaches is remembered meanwhile. Dropping
+    /// the future loses nothing.
+    pub async fn ended(&mut self) {
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(reach @ Frame::Reach { .. })) => {
+                    self.reach = Some(reach);
+                    continue;
+                }
+                // Nothing was asked for, so nothing else comes.
+                Ok(Some(_)) | Err(_) => return,
+                Ok(None) => {}
+            }
+            if !self.source.read(&mut self.decoder).await.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    /// Hands the link to the node, and runs it until either side ends it. The node's own HELLO is
+    /// not sent: the peer has it.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there is no node any more.
+    pub async fn run(self, handle: &Handle, who: (Role, String)) -> Result<(), Stopped> {
+        let (link, mut writes) = handle.attach(who.0, who.1).await?;
+        let gone = Gone { handle, link };
+        if let Some(hello) = writes.recv().await {
+            let (sends, bytes) = (1, hello.len());
+            handle.send(Event::Drained { link, sends, bytes }).await?;
+        }
+        for frame in [Some(Frame::Hello(self.hello)), self.reach]
+            .into_iter()
+            .flatten()
+        {
+            handle.send(Event::Received { link, frame }).await?;
+        }
+        carry(&gone, (self.source, self.decoder), self.sink, writes).await
+    }
+}
+
 /// Runs a link until either side ends it. `place` is where its peer is, for people.
 ///
 /// # Errors
@@ -54,16 +131,26 @@ pub trait Sink: Send {
 pub async fn run(
     handle: &Handle,
     (role, place): (Role, String),
-    mut source: impl Source,
-    mut sink: impl Sink,
+    source: impl Source,
+    sink: impl Sink,
 ) -> Result<(), Stopped> {
     let (link, writes) = handle.attach(role, place).await?;
-    let _gone = Gone { handle, link };
+    let gone = Gone { handle, link };
+    carry(&gone, (source, FrameDecoder::default()), sink, writes).await
+}
+
+async fn carry(
+    Gone { handle, link }: &Gone<'_>,
+    (mut source, decoder): (impl Source, FrameDecoder),
+    mut sink: impl Sink,
+    writes: mpsc::Receiver<Bytes>,
+) -> Result<(), Stopped> {
+    let link = *link;
     {
         let write = write_frames(handle, link, &mut sink, writes);
         tokio::pin!(write);
         tokio::select! {
-            () = read_frames(handle, link, &mut source) => {
+            () = read_frames(handle, link, &mut source, decoder) => {
                 handle.send(Event::Disconnected { link }).await?;
                 let _ = timeout(LAST_WORDS, write).await;
             }
@@ -101,9 +188,13 @@ impl Drop for Gone<'_> {
     }
 }
 
-async fn read_frames(handle: &Handle, link: LinkId, source: &mut impl Source) {
-    let mut decoder = FrameDecoder::default();
-    while let Ok(true) = source.read(&mut decoder).await {
+async fn read_frames(
+    handle: &Handle,
+    link: LinkId,
+    source: &mut impl Source,
+    mut decoder: FrameDecoder,
+) {
+    loop {
         loop {
             let event = match decoder.next_frame() {
                 Ok(None) => break,
@@ -113,6 +204,9 @@ async fn read_frames(handle: &Handle, link: LinkId, source: &mut impl Source) {
             if handle.send(event).await.is_err() {
                 return;
             }
+        }
+        if !source.read(&mut decoder).await.unwrap_or(false) {
+            return;
         }
     }
 }

@@ -11,13 +11,14 @@ use proto::{PublicKey, Signer, Tier};
 use relay_core::store::StoreError;
 use relay_core::{Limits, Node};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::address::RelayAddress;
 use crate::config::Config;
 use crate::driver::{self, Handle, now};
-use crate::link::connect::keep_parent;
 use crate::link::listen::Listener;
+use crate::parents::{self, Candidate};
 use crate::store::sqlite::SqliteStore;
 use crate::tls::{self, KeyError};
 
@@ -182,8 +183,9 @@ impl Relay {
 }
 
 async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {
+    let (_offer, candidates) = watch::channel(Candidate::configured(&parents));
     // It ends only with the node.
-    let _ = keep_parent(&handle, &parents, &own).await;
+    let _ = parents::keep(&handle, &own, candidates).await;
 }
 
 /// Makes a directory that only this user can read, if there is none, and holds it for this process

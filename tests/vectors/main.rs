@@ -10,6 +10,7 @@
 mod arbitrary;
 mod behaviour;
 mod cases;
+mod finding;
 mod judge;
 mod specification;
 

@@ -3,29 +3,29 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::{FrameDecoder, Signer};
+use proto::{FrameDecoder, Hello, Signer};
 use relay_core::Role;
 use thiserror::Error;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 use super::choice::{Memory, Race, Step, Transport};
 use super::quic::{self, QuicSink, QuicSource};
 use super::tcp::{self, TcpSink, TcpSource};
-use super::{Sink, Source};
+use super::{Greeted, Sink, Source};
 use crate::address::RelayAddress;
+use crate::discovery;
 use crate::driver::{Handle, Stopped};
 
 /// How long a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long UDP is left alone where TCP got through and it did not, at first.
 const UDP_RETRY: Duration = Duration::from_secs(30);
-/// The first and the longest pause between two attempts to connect.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why there is no connection. One line: what, where.
 #[derive(Debug, Error)]
@@ -172,18 +172,31 @@ impl Connector {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(&self, relay: &RelayAddress) -> Result<Connected, ConnectError> {
-        match timeout(CONNECT, self.race(relay)).await {
+        match timeout(CONNECT, self.first(relay)).await {
             Ok(result) => result,
             Err(_) => Err(unreachable(relay, "no answer")),
         }
     }
 
-    async fn race(&self, relay: &RelayAddress) -> Result<Connected, ConnectError> {
+    /// The first of the relay's addresses that answers.
+    async fn first(&self, relay: &RelayAddress) -> Result<Connected, ConnectError> {
         let found = tokio::net::lookup_host(&relay.place).await;
-        let address = found
-            .map_err(|error| unreachable(relay, error))?
-            .next()
-            .ok_or_else(|| unreachable(relay, "the name has no address"))?;
+        let found = found.map_err(|error| unreachable(relay, error))?;
+        let attempt = |address| {
+            let (this, relay) = (self.clone(), relay.clone());
+            async move { this.race(&relay, address).await }
+        };
+        discovery::race(discovery::interleave(found), attempt)
+            .await
+            .map_err(|error| error.unwrap_or_else(|| unreachable(relay, "the name has no address")))
+    }
+
+    /// The first transport that gets through to an address.
+    async fn race(
+        &self,
+        relay: &RelayAddress,
+        address: SocketAddr,
+    ) -> Result<Connected, ConnectError> {
         let began = Instant::now();
         let mut race = Race::new(self.memory().is_blocked(&relay.place, began));
         let mut lanes = JoinSet::new();
@@ -294,7 +307,134 @@ fn unreachable(relay: &RelayAddress, why: impl ToString) -> ConnectError {
     }
 }
 
+/// Hears whether anything comes on a link, whichever transport it is on. Cheap to clone.
+#[derive(Clone)]
+pub struct Ear(Arc<Mutex<Sound>>);
+
+enum Sound {
+    Quic(quinn::Connection),
+    Tcp(Arc<AtomicU64>),
+}
+
+impl Ear {
+    fn of(ground: &Ground, source: &NetSource) -> Option<Sound> {
+        Some(match (ground, source) {
+            (Ground(Some(ground)), _) => Sound::Quic(ground.connection().clone()),
+            (_, NetSource::Tcp(source)) => Sound::Tcp(source.heard()),
+            _ => return None,
+        })
+    }
+
+    /// A number that changes when something has come.
+    pub fn heard(&self) -> u64 {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Sound::Quic(connection) => connection.stats().udp_rx.datagrams,
+            Sound::Tcp(count) => count.load(Ordering::Relaxed),
+        }
+    }
+
+    fn turn(&self, sound: Option<Sound>) {
+        if let Some(sound) = sound {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sound;
+        }
+    }
+}
+
+/// A connection on which both sides have greeted, and which the node does not have yet.
+pub struct Standby {
+    greeted: Greeted<NetSource, NetSink>,
+    ear: Ear,
+    transport: Transport,
+    ground: Ground,
+    connector: Connector,
+    relay: RelayAddress,
+    address: SocketAddr,
+}
+
+impl Standby {
+    /// Where it leads.
+    pub fn relay(&self) -> &RelayAddress {
+        &self.relay
+    }
+
+    /// What the relay has said.
+    pub fn hello(&self) -> &Hello {
+        self.greeted.hello()
+    }
+
+    /// Hears the link, for as long as it runs.
+    pub fn ear(&self) -> Ear {
+        self.ear.clone()
+    }
+
+    /// Waits until the relay ends the link. Dropping the future loses nothing.
+    pub async fn ended(&mut self) {
+        self.greeted.ended().await;
+    }
+
+    /// Ends it.
+    pub async fn close(self) {
+        self.ground.close().await;
+    }
+
+    /// Hands the link to the node, and runs it as [`Connected::run`] does.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there is no node any more.
+    pub async fn run(self, handle: &Handle, role: Role) -> Result<(), Stopped> {
+        let (connector, relay) = (self.connector, self.relay);
+        let link = self
+            .greeted
+            .run(handle, (role.clone(), relay.place.clone()));
+        let better = upgrade(self.transport, &connector, &relay, self.address);
+        let better = tokio::select! {
+            ended = link => {
+                self.ground.close().await;
+                return ended;
+            }
+            better = better => better,
+        };
+        self.ear.turn(Ear::of(&better.ground, &better.source));
+        better.run(handle, role).await
+    }
+}
+
+/// Waits until there is a better transport than this one.
+async fn upgrade(
+    transport: Transport,
+    connector: &Connector,
+    relay: &RelayAddress,
+    address: SocketAddr,
+) -> Connected {
+    match transport {
+        Transport::Quic => std::future::pending().await,
+        Transport::Tcp => {
+            let better = connector.better(relay, address).await;
+            tracing::info!(relay = relay.place, "UDP gets through: moved to QUIC");
+            better
+        }
+    }
+}
+
 impl Connected {
+    /// Says HELLO, and waits for the relay's.
+    ///
+    /// # Errors
+    /// When the relay ends the link, or begins it with something else.
+    pub async fn greet(self, own: Hello) -> io::Result<Standby> {
+        let sound = Ear::of(&self.ground, &self.source);
+        let sound = sound.ok_or_else(|| io::Error::other("the link has no ground"))?;
+        Ok(Standby {
+            greeted: Greeted::greet(self.source, self.sink, own).await?,
+            ear: Ear(Arc::new(Mutex::new(sound))),
+            transport: self.transport,
+            ground: self.ground,
+            connector: self.connector,
+            relay: self.relay,
+            address: self.address,
+        })
+    }
+
     /// Where it leads.
     pub fn relay(&self) -> &RelayAddress {
         &self.relay
@@ -311,58 +451,14 @@ impl Connected {
             let (connector, relay) = (self.connector, self.relay);
             let place = relay.place.clone();
             let link = super::run(handle, (role.clone(), place), self.source, self.sink);
-            let better = async {
-                match self.transport {
-                    Transport::Quic => std::future::pending().await,
-                    Transport::Tcp => connector.better(&relay, self.address).await,
-                }
-            };
+            let better = upgrade(self.transport, &connector, &relay, self.address);
             tokio::select! {
                 ended = link => {
                     self.ground.close().await;
                     return ended;
                 }
-                better = better => {
-                    tracing::info!(relay = relay.place, "UDP gets through: moved to QUIC");
-                    self = better;
-                }
+                better = better => self = better,
             }
         }
-    }
-}
-
-/// Keeps one of these relays connected as the node's parent, the first that answers, for ever. The
-/// pause between two rounds grows.
-///
-/// # Errors
-/// [`Stopped`] when there is no node any more.
-pub async fn keep_parent(
-    handle: &Handle,
-    relays: &[RelayAddress],
-    own: &Signer,
-) -> Result<(), Stopped> {
-    let connector = Connector::new(own.clone());
-    let mut pause = PAUSES.0;
-    loop {
-        for relay in relays {
-            match connector.connect(relay).await {
-                Ok(connected) => {
-                    let role = Role::Upstream {
-                        relay: relay.place.clone(),
-                    };
-                    let began = Instant::now();
-                    connected.run(handle, role).await?;
-                    // A parent that ends each link at once is not asked ten times a second.
-                    if began.elapsed() > PAUSES.1 {
-                        pause = PAUSES.0;
-                    }
-                    tracing::info!(relay = relay.place, "the link to the parent is gone");
-                    break;
-                }
-                Err(error) => tracing::info!("{error}"),
-            }
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
     }
 }

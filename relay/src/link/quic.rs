@@ -27,8 +27,9 @@ use crate::tls;
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Silence after which a relay counts as gone.
 pub const IDLE: Duration = Duration::from_secs(5);
-/// How often the side that connected breaks the silence.
-pub const KEEP_ALIVE: Duration = Duration::from_millis(1500);
+/// How often the side that connected breaks the silence, so that it notices in time that nobody
+/// answers (`crate::parents`). It costs a packet of about 30 bytes each way.
+pub const KEEP_ALIVE: Duration = Duration::from_millis(600);
 /// Bytes kept of one who waits to be looked at: two first packets.
 const INCOMING_BYTES: u64 = 4096;
 /// Bytes kept of all of them.
@@ -161,6 +162,11 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Ends the connection, and waits until the peer knows.
     pub async fn close(self) {
         self.connection.close(VarInt::from_u32(0), b"");

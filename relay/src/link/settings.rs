@@ -22,7 +22,7 @@ pub struct Settings {
     /// Milliseconds that a handshake may take. Default 5,000.
     pub handshake_ms: u64,
     /// Milliseconds of silence after which a peer counts as gone. Default 5,000; peers break the
-    /// silence after 1,500.
+    /// silence after 600.
     pub idle_ms: u64,
     /// Milliseconds that a frame may take from its first byte to its last, and HELLO from the
     /// beginning of the link. Default 30,000: the longest frame at 2 KB/s.
@@ -72,7 +72,7 @@ impl Settings {
             ),
             (
                 (2000..=60_000).contains(&self.idle_ms),
-                "idle_ms must be from 2000 to 60000: peers break the silence after 1500",
+                "idle_ms must be from 2000 to 60000: peers break the silence after 600",
             ),
             (
                 (LEAST_WINDOW_BYTES..=1 << 28).contains(&self.window_bytes),

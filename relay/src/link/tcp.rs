@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,6 +104,14 @@ pub struct TcpSource {
     half: ReadHalf<TlsStream<TcpStream>>,
     buffer: Box<[u8]>,
     idle: Duration,
+    heard: Arc<AtomicU64>,
+}
+
+impl TcpSource {
+    /// Counts what comes.
+    pub fn heard(&self) -> Arc<AtomicU64> {
+        self.heard.clone()
+    }
 }
 
 /// The writing half.
@@ -129,6 +138,7 @@ pub fn halves(stream: TlsStream<TcpStream>, idle: Duration) -> (TcpSource, TcpSi
         half: read,
         buffer: vec![0; READ_BYTES].into(),
         idle,
+        heard: Arc::default(),
     };
     let keeper = tokio::spawn(keep_alive(writer.clone(), KEEP_ALIVE));
     (source, TcpSink { writer, keeper })
@@ -178,6 +188,7 @@ impl Drop for TcpSink {
 impl Source for TcpSource {
     async fn read(&mut self, into: &mut FrameDecoder) -> io::Result<bool> {
         let count = timeout(self.idle, self.half.read(&mut self.buffer)).await??;
+        self.heard.fetch_add(1, Ordering::Relaxed);
         into.push(&self.buffer[..count]);
         Ok(count > 0)
     }
