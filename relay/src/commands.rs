@@ -1,23 +1,24 @@
 //! The commands of `treeline-relay`: what they print, and with which code they end.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
-use proto::{Place, Registration, Signer, limits};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Config, Options};
-use crate::driver::now;
-use crate::relay::{ORIGIN_KEY, RELAY_KEY, Relay, StartError};
+use crate::config::{self, Options};
+use crate::pins::PinsError;
+use crate::relay::{ORIGIN_KEY, RELAY_KEY, StartError};
 use crate::tls::{self, KeyError};
 
-/// The numbers of registered organisations, one per line, in the origin's directory.
-const ORGANISATIONS: &str = "organisations";
-/// How long a registration allows an organisation to fill its names: ten years.
-const REGISTRATION_MS: u64 = 3653 * limits::DAY_MS;
+mod check;
+mod org;
+mod page;
+mod run;
+mod status;
+mod trust;
 
 const EXAMPLES: &str = "Examples:
   treeline-relay run
@@ -40,32 +41,80 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a relay until SIGTERM or SIGINT; this is also what no command means
-    Run(Box<Options>),
-    /// Print the relay's public key, and its origin's if it is one
-    Identity {
-        /// The relay's directory.
-        #[arg(long, value_name = "DIR", env = "TREELINE_RELAY_DIRECTORY")]
-        directory: Option<PathBuf>,
+    Run(Box<Run>),
+    /// Print each value in force and where it came from, and every mistake
+    CheckConfig {
+        #[command(flatten)]
+        options: Box<Options>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
+    /// Print how the relay that runs in a directory is
+    Status(In),
+    /// Print the relay's public key, and its origin's if it is one
+    Identity(In),
+    /// Manage the keys of relays that are found by mDNS
+    #[command(subcommand)]
+    Trust(trust::Trust),
     /// Manage the organisations of an origin
     #[command(subcommand)]
-    Org(Org),
+    Org(org::Org),
+    /// Print what makes a shell complete this program's words
+    Completion {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write a man page for the program and one for each command
+    Manpage {
+        /// Where to; made when it is not there.
+        dir: PathBuf,
+    },
 }
 
-#[derive(Debug, Subcommand)]
-enum Org {
-    /// Print the text with which one organisation can be founded; keep it secret
-    Register {
-        /// The origin's directory; it may be in use.
-        #[arg(long, value_name = "DIR", env = "TREELINE_RELAY_DIRECTORY")]
-        directory: Option<PathBuf>,
-        /// The organisation's number, 1 to 262143 [default: the next free one]
-        #[arg(long, value_name = "N")]
-        number: Option<u32>,
-    },
+#[derive(Debug, Clone, Default, Args)]
+struct Run {
+    #[command(flatten)]
+    options: Options,
+    /// Move the store aside and begin an empty one; what the parent has comes back.
+    #[arg(long)]
+    rebuild: bool,
+}
+
+/// Which relay a command is about.
+#[derive(Debug, Clone, Args)]
+struct In {
+    /// The relay's directory; it may be in use.
+    #[arg(long, value_name = "DIR", env = "TREELINE_RELAY_DIRECTORY")]
+    directory: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    /// Reads the command line and the environment; ends the process with 2 when they are wrong.
+    pub fn from_command_line() -> Self {
+        let mut words: Vec<OsString> = std::env::args_os().collect();
+        if words.len() < 2 {
+            words.push("run".into());
+        }
+        let matches = Self::command().get_matches_from(words);
+        let mut arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        arguments.note_sources(&matches);
+        arguments
+    }
+
+    fn note_sources(&mut self, matches: &ArgMatches) {
+        let Some((_, inner)) = matches.subcommand() else {
+            return;
+        };
+        match &mut self.command {
+            Some(Command::Run(run)) => run.options.sources(inner),
+            Some(Command::CheckConfig { options, .. }) => options.sources(inner),
+            _ => {}
+        }
+    }
 }
 
 /// Why a command fails. One line.
@@ -80,6 +129,15 @@ pub enum Failure {
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The pins cannot be used.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
+    /// Nobody answers.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It has been said already, in more than one line.
+    #[error("see above")]
+    Said(u8),
     /// What is asked for is not there.
     #[error("{0}")]
     NotFound(String),
@@ -96,8 +154,11 @@ impl Failure {
             Self::Key(KeyError::Length(_)) | Self::Start(StartError::Key(KeyError::Length(_))) => {
                 12
             }
+            Self::Pins(PinsError::Changed { .. }) => 12,
             Self::NotFound(_) => 10,
-            Self::Start(_) | Self::Key(_) | Self::Other(_) => 2,
+            Self::Unreachable(_) => 13,
+            Self::Said(code) => *code,
+            Self::Start(_) | Self::Key(_) | Self::Pins(_) | Self::Other(_) => 2,
         }
     }
 }
@@ -107,14 +168,29 @@ impl Failure {
 /// # Errors
 /// [`Failure`].
 pub fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let command = arguments
+    match arguments
         .command
-        .unwrap_or_else(|| Command::Run(Box::default()));
-    match command {
-        Command::Run(options) => run(&options),
-        Command::Identity { directory, json } => identity(directory, json),
-        Command::Org(Org::Register { directory, number }) => register(directory, number),
+        .unwrap_or_else(|| Command::Run(Box::default()))
+    {
+        Command::Run(run) => run::run(&run.options, run.rebuild),
+        Command::CheckConfig { options, json } => check::check(&options, json),
+        Command::Status(of) => status::status(of.directory, of.json),
+        Command::Identity(of) => identity(of.directory, of.json),
+        Command::Trust(trust) => trust::execute(trust),
+        Command::Org(org) => org::execute(org),
+        Command::Completion { shell } => page::completion(shell),
+        Command::Manpage { dir } => page::manpages(&dir),
     }
+}
+
+/// The directory that a command is about.
+fn directory(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    config::directory(named).map_err(config_error)
+}
+
+/// Prints a line, or an object with a version.
+fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{text}").map_err(other)
 }
 
 fn config_error(error: anyhow::Error) -> Failure {
@@ -125,56 +201,8 @@ fn other(error: impl std::fmt::Display) -> Failure {
     Failure::Other(error.to_string())
 }
 
-fn run(options: &Options) -> Result<(), Failure> {
-    let config = Config::load(options).map_err(config_error)?;
-    log(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(other)?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
-        let relay = Relay::start(&config).await?;
-        announce(&relay).map_err(other)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        relay.stop().await;
-        Ok(())
-    })
-}
-
-/// Tells who started us where the relay is. A closed stdout is no reason to stop relaying.
-fn announce(relay: &Relay) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "relay {}", relay.address())?;
-    for origin in relay.origins() {
-        writeln!(out, "origin {}", origin.to_hex())?;
-    }
-    writeln!(out, "tier {}", relay.tier().word())?;
-    writeln!(out, "ready")?;
-    out.flush()
-}
-
-fn log(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
-        .map_err(|_| Failure::Config(format!("log filter `{}` cannot be read", config.log)))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false);
-    let set = if config.log_json {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
-    };
-    set.map_err(other)
-}
-
 fn identity(named: Option<PathBuf>, json: bool) -> Result<(), Failure> {
-    let directory = config::directory(named).map_err(config_error)?;
+    let directory = directory(named)?;
     let key = tls::load(&directory.join(RELAY_KEY))?.ok_or_else(|| {
         Failure::NotFound(format!(
             "no relay has run in {} yet; start one with `treeline-relay run --directory DIR`",
@@ -197,93 +225,12 @@ fn identity(named: Option<PathBuf>, json: bool) -> Result<(), Failure> {
     printed.map_err(other)
 }
 
-fn register(named: Option<PathBuf>, number: Option<u32>) -> Result<(), Failure> {
-    let directory = config::directory(named).map_err(config_error)?;
-    let origin = tls::load(&directory.join(ORIGIN_KEY))?.ok_or_else(|| {
-        Failure::NotFound(format!(
-            "{} is not the directory of an origin; run this where `treeline-relay run` without \
-             --parent runs",
-            directory.display()
-        ))
-    })?;
-    let number = take_number(&directory.join(ORGANISATIONS), number)?;
-    let text = registration(&origin, number)?;
-    writeln!(io::stdout().lock(), "{text}").map_err(other)
-}
-
-fn registration(origin: &Signer, number: u32) -> Result<String, Failure> {
-    let seed = tls::random_signer().map_err(other)?.seed();
-    let not_after = now().plus_millis(REGISTRATION_MS);
-    let registration = Registration::issue(origin, number, seed, not_after).map_err(other)?;
-    Ok(registration.to_text().to_string())
-}
-
-/// Takes a number that no organisation has, and writes it down.
-fn take_number(path: &Path, wanted: Option<u32>) -> Result<u32, Failure> {
-    let failed = |error: io::Error| {
-        Failure::Other(format!(
-            "cannot use {}: {error}; check its owner and mode",
-            path.display()
-        ))
-    };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .open(path)
-        .map_err(failed)?;
-    fs::File::lock(&file).map_err(failed)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
-    let taken: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    let number = match wanted {
-        Some(number) if taken.contains(&number) => {
-            return Err(other(format!(
-                "organisation {number} is registered already"
-            )));
-        }
-        Some(number) => number,
-        None => taken.iter().max().map_or(1, |last| last + 1),
-    };
-    if !(1..=Place::ORG_MAX).contains(&number) {
-        return Err(other(format!(
-            "organisation {number} is not between 1 and {}",
-            Place::ORG_MAX
-        )));
-    }
-    writeln!(file, "{number}")
-        .and_then(|()| file.sync_all())
-        .map_err(failed)?;
-    Ok(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn numbers_are_taken_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(ORGANISATIONS);
-        assert_eq!(take_number(&path, None).unwrap(), 1);
-        assert_eq!(take_number(&path, Some(7)).unwrap(), 7);
-        assert_eq!(take_number(&path, None).unwrap(), 8);
-        assert!(take_number(&path, Some(7)).is_err());
-        assert!(take_number(&path, Some(0)).is_err());
-        assert!(take_number(&path, Some(Place::ORG_MAX + 1)).is_err());
-    }
-
-    #[test]
-    fn a_registration_verifies() {
-        let origin = Signer::from_seed(&[1; 32]);
-        let text = registration(&origin, 5).unwrap();
-        let read = Registration::from_text(&text).unwrap();
-        assert_eq!((read.org, read.origin), (5, origin.public_key()));
     }
 }

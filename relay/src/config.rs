@@ -1,20 +1,29 @@
 //! The configuration of `treeline-relay`: flag > environment `TREELINE_RELAY_*` > file > default.
-//! What people write ([`Options`], [`File`]) is one type, what the relay runs with ([`Config`]) another.
+//! What people write ([`Options`], the file) is one type, what the relay runs with ([`Config`]) another;
+//! [`check`] is the only way from one to the other, and remembers where each value came from.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::fmt::{self, Display};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context as _, bail};
-use clap::Args;
+use anyhow::Context as _;
+use clap::{ArgMatches, Args, parser::ValueSource};
 use proto::{PublicKey, Tier};
-use serde::Deserialize;
+use serde::Serialize;
+use toml::Spanned;
 
 use crate::address::RelayAddress;
 use crate::link::settings::Settings;
 
+mod file;
+
 /// The address without a configuration: this machine only. The port has no other user at IANA.
 pub const LISTEN: &str = "127.0.0.1:4470";
+/// How far the admin listener's port is from the port for links, without a configuration: relays
+/// that do not share a port do not share this one either.
+const ADMIN_OFFSET: u16 = 10_000;
 
 /// What the command line and the environment may say about a run.
 #[derive(Debug, Clone, Default, Args)]
@@ -44,7 +53,11 @@ pub struct Options {
         value_delimiter = ','
     )]
     pub origin: Vec<String>,
-    /// A TOML file with any of these: directory, listen, tier, parents, origins, log, log_json.
+    /// Where to tell health, metrics and status over HTTP: an address, or off
+    /// [default: 127.0.0.1, the port of --listen + 10000]
+    #[arg(long, value_name = "ADDR", env = "TREELINE_RELAY_ADMIN")]
+    pub admin: Option<String>,
+    /// A TOML file with any of these; docs/operations.md and relay.example.toml show all.
     #[arg(long, value_name = "FILE", env = "TREELINE_RELAY_CONFIG")]
     pub config: Option<PathBuf>,
     /// What to log to stderr: error, warn, info, debug, or a tracing filter [default: warn]
@@ -53,20 +66,70 @@ pub struct Options {
     /// Log as JSON, one object per line.
     #[arg(long, env = "TREELINE_RELAY_LOG_JSON")]
     pub log_json: bool,
+    /// The options above that the environment gave.
+    #[arg(skip)]
+    pub from_environment: BTreeSet<&'static str>,
 }
 
-/// What a configuration file may say.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct File {
-    directory: Option<PathBuf>,
-    listen: Option<String>,
-    tier: Option<String>,
-    parents: Vec<String>,
-    origins: Vec<String>,
-    log: Option<String>,
-    log_json: bool,
-    transport: Settings,
+/// Options, as clap and [`Setting`] name them.
+const NAMES: [&str; 9] = [
+    "directory",
+    "listen",
+    "tier",
+    "parent",
+    "origin",
+    "admin",
+    "config",
+    "log",
+    "log_json",
+];
+
+impl Options {
+    /// Notes which options the environment gave.
+    pub fn sources(&mut self, matches: &ArgMatches) {
+        self.from_environment = NAMES
+            .into_iter()
+            .filter(|name| matches.value_source(name) == Some(ValueSource::EnvVariable))
+            .collect();
+    }
+
+    fn source(&self, name: &'static str) -> Source {
+        if self.from_environment.contains(name) {
+            Source::Environment(name)
+        } else {
+            Source::Flag(name)
+        }
+    }
+}
+
+/// Where the relay tells how it is, over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// There, or the relay does not start.
+    At(SocketAddr),
+    /// Behind the listener's port on 127.0.0.1, if that is free.
+    Beside,
+}
+
+impl Admin {
+    /// The address to bind when the relay listens at `port`, or `None` for nowhere.
+    pub fn address(self, port: u16) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+            Self::Beside => {
+                let beside = match port {
+                    0 => 0,
+                    _ => port
+                        .checked_add(ADMIN_OFFSET)
+                        .unwrap_or_else(|| port - ADMIN_OFFSET),
+                };
+                Some((Ipv4Addr::LOCALHOST, beside).into())
+            }
+        }
+    }
 }
 
 /// What a relay runs with.
@@ -82,6 +145,8 @@ pub struct Config {
     pub parents: Vec<RelayAddress>,
     /// The origins to serve; a root without any makes its own.
     pub origins: Vec<PublicKey>,
+    /// Where to tell how it is.
+    pub admin: Admin,
     /// What to log.
     pub log: String,
     /// Whether to log as JSON.
@@ -94,66 +159,371 @@ impl Config {
     /// Puts together what was said, and checks it.
     ///
     /// # Errors
-    /// One line: what is wrong, and where.
+    /// One line: the first thing that is wrong, and where.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
-        let file = match &options.config {
-            None => File::default(),
-            Some(path) => read(path)?,
-        };
-        let or = |flags: &Vec<String>, file: Vec<String>| {
-            if flags.is_empty() {
-                file
-            } else {
-                flags.clone()
+        let checked = check(options);
+        match checked.faults.first() {
+            Some(fault) => Err(anyhow::anyhow!("{fault}")),
+            None => checked.config.context("the configuration is not whole"),
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag(&'static str),
+    /// The environment.
+    Environment(&'static str),
+    /// A line of the file.
+    File(PathBuf, usize),
+    /// Nobody said anything.
+    Default,
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{}", name.replace('_', "-")),
+            Self::Environment(name) => write!(f, "TREELINE_RELAY_{}", name.to_uppercase()),
+            Self::File(path, line) => write!(f, "{}, line {line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name in the file.
+    pub name: String,
+    /// The value as it is written.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where; nowhere in particular if values do not fit together.
+    pub source: Option<Source>,
+    /// What, and what to do: one line.
+    pub text: String,
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{source}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// What came of looking at everything that was said.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Every value in force that could be read.
+    pub settings: Vec<Setting>,
+    /// Everything that is wrong.
+    pub faults: Vec<Fault>,
+    /// What to run with, if nothing is wrong.
+    pub config: Option<Config>,
+}
+
+/// Looks at everything that was said, and finds every mistake.
+pub fn check(options: &Options) -> Checked {
+    let mut checked = Checked::default();
+    let (path, read) = match &options.config {
+        None => (PathBuf::new(), file::Read::default()),
+        Some(path) => match file::read(path) {
+            Ok(read) => (path.clone(), read),
+            Err(text) => {
+                let source = Some(options.source("config"));
+                checked.faults.push(Fault { source, text });
+                return checked;
             }
-        };
-        let parents = parse_all(&or(&options.parent, file.parents), RelayAddress::from_str)?;
-        let origins = parse_all(&or(&options.origin, file.origins), |text| {
-            PublicKey::from_hex(text).with_context(|| {
-                format!("origin `{text}` is no key: it has 64 hex digits, as the origin's relay prints it")
-            })
-        })?;
-        let tier = match options.tier.clone().or(file.tier).as_deref() {
-            None if parents.is_empty() => Tier::Origin,
-            None | Some("local") => Tier::Local,
-            Some("cloud") => Tier::Cloud,
-            Some("origin") => Tier::Origin,
-            Some(other) => bail!("tier `{other}` is not known: write local, cloud or origin"),
-        };
-        if !parents.is_empty() && tier == Tier::Origin {
-            bail!(
-                "a relay with a parent is no origin: leave out --parent, or write --tier local or cloud"
-            );
-        }
-        if !parents.is_empty() && origins.is_empty() {
-            bail!("--parent needs --origin: write the key that the parent prints behind `origin`");
-        }
-        let listen = options
-            .listen
-            .clone()
-            .or(file.listen)
-            .unwrap_or_else(|| LISTEN.into());
-        let listen = listen.parse().with_context(|| {
-            format!("listen address `{listen}` is not IP:PORT, as in {LISTEN} or [::]:4470")
-        })?;
+        },
+    };
+    for (line, text) in &read.faults {
+        checked.faults.push(Fault {
+            source: Some(Source::File(path.clone(), *line)),
+            text: text.clone(),
+        });
+    }
+    let said = Said {
+        options,
+        path: &path,
+        read: &read,
+    };
+    checked.config = said.together(&mut checked);
+    checked
+}
+
+/// What people said, all of it.
+struct Said<'a> {
+    options: &'a Options,
+    path: &'a Path,
+    read: &'a file::Read,
+}
+
+impl Said<'_> {
+    fn together(&self, checked: &mut Checked) -> Option<Config> {
+        let (options, file) = (self.options, &self.read.file);
+        let directory = self.directory(checked);
+        let listen = self
+            .one("listen", &options.listen, &file.listen)
+            .unwrap_or_default(LISTEN);
+        let listen = checked.parse("listen", listen, |text| {
+            let wrong =
+                || format!("listen address `{text}` is not IP:PORT, as in {LISTEN} or [::]:4470");
+            text.parse::<SocketAddr>().map_err(|_| wrong())
+        });
+        let parents = checked.parse_all(
+            "parents",
+            self.many("parent", &options.parent, &file.parents),
+            |text| RelayAddress::from_str(text).map_err(|error| error.to_string()),
+        );
+        let origins = checked.parse_all(
+            "origins",
+            self.many("origin", &options.origin, &file.origins),
+            |text| {
+                PublicKey::from_hex(text).ok_or_else(|| format!(
+                    "origin `{text}` is no key: it has 64 hex digits, as the origin's relay prints it"
+                ))
+            },
+        );
+        let tier = self
+            .one("tier", &options.tier, &file.tier)
+            .unwrap_or_default(if parents.is_empty() {
+                "origin"
+            } else {
+                "local"
+            });
+        let tier = checked.parse("tier", tier, parse_tier);
+        let admin = self
+            .one("admin", &options.admin, &file.admin)
+            .unwrap_or_default("beside");
+        let admin = checked.parse("admin", admin, parse_admin);
+        let log = self.one("log", &options.log, &file.log);
+        let log = checked.parse("log", log.unwrap_or_default("warn"), parse_log);
+        let log_json = self.flag("log_json", options.log_json, &file.log_json);
+        let log_json = checked.parse("log_json", log_json, |text| Ok(text == "true"));
+        self.table("transport", &file.transport, checked);
         if let Some(mistake) = file.transport.mistake() {
-            bail!("[transport]: {mistake}");
+            checked.fault(self.at("transport"), format!("[transport]: {mistake}"));
         }
-        Ok(Self {
-            directory: directory(options.directory.clone().or(file.directory))?,
-            listen,
-            tier,
+        checked.tree(tier, &parents, &origins);
+        if !checked.faults.is_empty() {
+            return None;
+        }
+        Some(Config {
+            directory: directory?,
+            listen: listen?,
+            tier: tier?,
             parents,
             origins,
-            log: options
-                .log
-                .clone()
-                .or(file.log)
-                .unwrap_or_else(|| "warn".into()),
-            log_json: options.log_json || file.log_json,
-            transport: file.transport,
+            admin: admin?,
+            log: log?,
+            log_json: log_json?,
+            transport: file.transport.clone(),
         })
     }
+
+    fn directory(&self, checked: &mut Checked) -> Option<PathBuf> {
+        let named = self.options.directory.as_ref();
+        let named =
+            named.map(|path| (path.display().to_string(), self.options.source("directory")));
+        let (text, source) = named
+            .or_else(|| self.in_file(&self.read.file.directory))
+            .map_or((None, Source::Default), |(text, source)| {
+                (Some(text), source)
+            });
+        let exact = self.options.directory.clone();
+        match directory(exact.or(text.map(PathBuf::from))) {
+            Ok(directory) => {
+                let value = directory.display().to_string();
+                checked.setting("directory", value, source);
+                Some(directory)
+            }
+            Err(error) => {
+                checked.fault(None, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Where an entry of a table, or a table, stands in the file.
+    fn at(&self, name: &str) -> Option<Source> {
+        let line = self.read.entry(name)?;
+        Some(Source::File(self.path.to_owned(), line))
+    }
+
+    /// Lists the entries of a table.
+    fn table(&self, name: &str, table: &impl Serialize, checked: &mut Checked) {
+        let Ok(serde_json::Value::Object(entries)) = serde_json::to_value(table) else {
+            return;
+        };
+        for (entry, value) in entries {
+            let entry = format!("{name}.{entry}");
+            let source = self.at(&entry).unwrap_or(Source::Default);
+            checked.setting(&entry, value.to_string(), source);
+        }
+    }
+
+    fn in_file<T: ToString>(&self, value: &Option<Spanned<T>>) -> Option<(String, Source)> {
+        let value = value.as_ref()?;
+        let source = Source::File(self.path.to_owned(), self.read.line(value));
+        Some((value.get_ref().to_string(), source))
+    }
+
+    fn one(
+        &self,
+        name: &'static str,
+        option: &Option<String>,
+        file: &Option<Spanned<String>>,
+    ) -> One {
+        let option = option.clone();
+        One(option
+            .map(|text| (text, self.options.source(name)))
+            .or_else(|| self.in_file(file)))
+    }
+
+    fn flag(
+        &self,
+        name: &'static str,
+        set: bool,
+        file: &Option<Spanned<bool>>,
+    ) -> (String, Source) {
+        let option = set.then(|| ("true".to_owned(), self.options.source(name)));
+        One(option.or_else(|| self.in_file(file))).unwrap_or_default("false")
+    }
+
+    fn many(
+        &self,
+        name: &'static str,
+        options: &[String],
+        file: &[Spanned<String>],
+    ) -> Vec<(String, Source)> {
+        if options.is_empty() {
+            file.iter()
+                .filter_map(|value| self.in_file(&Some(value.clone())))
+                .collect()
+        } else {
+            let source = self.options.source(name);
+            let texts = options.iter();
+            texts.map(|text| (text.clone(), source.clone())).collect()
+        }
+    }
+}
+
+/// A value with its source, if anybody said one.
+struct One(Option<(String, Source)>);
+
+impl One {
+    fn unwrap_or_default(self, default: &str) -> (String, Source) {
+        self.0
+            .unwrap_or_else(|| (default.to_owned(), Source::Default))
+    }
+}
+
+impl Checked {
+    fn setting(&mut self, name: &str, value: String, source: Source) {
+        self.settings.push(Setting {
+            name: name.to_owned(),
+            value,
+            source,
+        });
+    }
+
+    fn fault(&mut self, source: Option<Source>, text: String) {
+        self.faults.push(Fault { source, text });
+    }
+
+    fn parse<T>(
+        &mut self,
+        name: &'static str,
+        (text, source): (String, Source),
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(&text) {
+            Ok(value) => {
+                self.setting(name, text, source);
+                Some(value)
+            }
+            Err(why) => {
+                self.fault(Some(source), why);
+                None
+            }
+        }
+    }
+
+    fn parse_all<T>(
+        &mut self,
+        name: &'static str,
+        texts: Vec<(String, Source)>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        if texts.is_empty() {
+            self.setting(name, "none".into(), Source::Default);
+        }
+        let texts = texts.into_iter();
+        texts
+            .filter_map(|text| self.parse(name, text, &parse))
+            .collect()
+    }
+
+    /// What has to fit together.
+    fn tree(&mut self, tier: Option<Tier>, parents: &[RelayAddress], origins: &[PublicKey]) {
+        if parents.is_empty() {
+            return;
+        }
+        if tier == Some(Tier::Origin) {
+            self.fault(
+                None,
+                "a relay with a parent is no origin: leave out --parent, or write --tier local or cloud"
+                    .into(),
+            );
+        }
+        if origins.is_empty() {
+            self.fault(
+                None,
+                "--parent needs --origin: write the key that the parent prints behind `origin`"
+                    .into(),
+            );
+        }
+    }
+}
+
+fn parse_tier(text: &str) -> Result<Tier, String> {
+    match text {
+        "local" => Ok(Tier::Local),
+        "cloud" => Ok(Tier::Cloud),
+        "origin" => Ok(Tier::Origin),
+        other => Err(format!(
+            "tier `{other}` is not known: write local, cloud or origin"
+        )),
+    }
+}
+
+fn parse_admin(text: &str) -> Result<Admin, String> {
+    match text {
+        "off" => Ok(Admin::Off),
+        "beside" => Ok(Admin::Beside),
+        other => other.parse().map(Admin::At).map_err(|_| {
+            format!("admin address `{other}` is not IP:PORT, as in 127.0.0.1:14470, and not off")
+        }),
+    }
+}
+
+fn parse_log(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| {
+            format!("log filter `{text}` cannot be read: write error, warn, info or debug")
+        })
 }
 
 /// The directory that was named, or `$STATE_DIRECTORY` of a system service, or the user's own.
@@ -172,32 +542,6 @@ pub fn directory(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
         .or_else(|| env("HOME").map(|home| home.join(".local/share/treeline/relay")))
         .context("no directory to keep the store in: write --directory DIR")
 }
-
-fn read(path: &Path) -> anyhow::Result<File> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration {shown}"))?;
-    toml::from_str(&text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        anyhow::anyhow!(
-            "{shown}, line {line}: {}",
-            error.message().replace('\n', " ")
-        )
-    })
-}
-
-fn parse_all<T, E: Into<anyhow::Error>>(
-    texts: &[String],
-    parse: impl Fn(&str) -> Result<T, E>,
-) -> anyhow::Result<Vec<T>> {
-    texts
-        .iter()
-        .map(|text| parse(text).map_err(Into::into))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use proto::{Hello, Timestamp};
 use relay_core::store::Store;
-use relay_core::{Effect, Event, LinkId, Node, Note, Role};
-use tokio::sync::{mpsc, watch};
+use relay_core::{Effect, Event, LinkId, Node, Note, Role, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 /// Inputs that may wait: each holds at most one frame of 64 KiB.
@@ -38,6 +38,7 @@ enum Input {
         peer: Peer,
     },
     Event(Event),
+    Snapshot(oneshot::Sender<Snapshot>),
     Stop,
 }
 
@@ -49,6 +50,8 @@ pub type Reach = (proto::Tier, String);
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
     next_link: Arc<AtomicU64>,
+    /// Links whose task has not ended.
+    open_links: Arc<AtomicU64>,
     reach: watch::Receiver<Reach>,
     tier: proto::Tier,
     store: [u8; 16],
@@ -75,7 +78,18 @@ impl Handle {
         let peer = Peer { outbox, place };
         let attach = Input::Attach { link, role, peer };
         self.inputs.send(attach).await.map_err(|_| Stopped)?;
+        self.open_links.fetch_add(1, Ordering::Relaxed);
         Ok((link, writes))
+    }
+
+    /// Notes that the task of an attached link has ended, whatever the node knows of it.
+    pub(crate) fn ended(&self) {
+        self.open_links.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Links whose task has not ended.
+    pub(crate) fn open_links(&self) -> u64 {
+        self.open_links.load(Ordering::Relaxed)
     }
 
     /// Hands the node an event, when it has room for one.
@@ -94,7 +108,18 @@ impl Handle {
         self.inputs.is_closed()
     }
 
-    /// Has the node commit what it has, and end.
+    /// How the node stands, once it has handled what was sent before.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn snapshot(&self) -> Result<Snapshot, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Input::Snapshot(answer);
+        self.inputs.send(ask).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Has the node commit what it has, tell its peers to go elsewhere, and end.
     pub async fn stop(&self) {
         let _ = self.inputs.send(Input::Stop).await;
     }
@@ -152,6 +177,7 @@ pub fn start<S: Store + Send + 'static>(
         Handle {
             inputs,
             next_link: Arc::default(),
+            open_links: Arc::default(),
             reach: told,
             tier,
             store,
@@ -196,7 +222,8 @@ impl<S: Store> Driver<S> {
             self.node.handle_timeout(now());
             self.perform();
             if stop {
-                return;
+                self.node.stop(now());
+                return self.perform();
             }
         }
     }
@@ -213,6 +240,10 @@ impl<S: Store> Driver<S> {
                     self.links.remove(&link);
                 }
                 self.node.handle(event, now());
+            }
+            Input::Snapshot(answer) => {
+                // Who asked may have given up.
+                let _ = answer.send(self.node.snapshot());
             }
             Input::Stop => return true,
         }

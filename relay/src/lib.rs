@@ -4,14 +4,18 @@
 //! It decides nothing about chunks: that is the node's. It knows no plaintext and no MLS.
 
 pub mod address;
+pub mod admin;
 pub mod client;
 pub mod commands;
 pub mod config;
 pub mod discovery;
 pub mod driver;
 pub mod link;
+pub mod metrics;
+pub mod notify;
 pub mod parents;
 pub mod pins;
 pub mod relay;
+pub mod status;
 pub mod store;
 pub mod tls;

@@ -179,6 +179,7 @@ struct Gone<'a> {
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         let (handle, link) = (self.handle.clone(), self.link);
+        handle.ended();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 // Without a node there is nobody to tell.

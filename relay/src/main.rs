@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use relay::commands::{Arguments, execute};
+use relay::commands::{Arguments, Failure, execute};
 
 fn main() -> ExitCode {
-    match execute(Arguments::parse()) {
+    match execute(Arguments::from_command_line()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Said(code)) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("treeline-relay: {failure}");
             ExitCode::from(failure.code())

@@ -9,16 +9,20 @@ use std::time::{Duration, Instant};
 
 use proto::{PublicKey, Signer, Tier};
 use relay_core::store::StoreError;
-use relay_core::{Limits, Node};
+use relay_core::{Event, Limits, Node};
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use crate::address::RelayAddress;
-use crate::config::Config;
+use crate::admin;
+use crate::config::{Admin, Config};
 use crate::driver::{self, Handle, now};
 use crate::link::listen::Listener;
 use crate::parents::{self, Candidate};
+use crate::status::View;
 use crate::store::sqlite::SqliteStore;
 use crate::tls::{self, KeyError};
 
@@ -28,11 +32,15 @@ pub const RELAY_KEY: &str = "relay.key";
 pub const ORIGIN_KEY: &str = "origin.key";
 /// The store, in its directory.
 pub const STORE: &str = "store.db";
+/// The admin listener's address, while a relay runs in the directory.
+pub const ADMIN: &str = "admin";
 /// Its owner's process id; the owner holds it locked.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// How long another process may take to end in the directory.
 const ENDING: Duration = Duration::from_secs(5);
-/// How often the lock is looked at meanwhile.
+/// How long links may take to end when the relay does.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How often the lock or the links are looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 /// A process id and its line end are shorter than this.
 const PID_BYTES: u64 = 20;
@@ -74,6 +82,16 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The admin listener's address cannot be listened on.
+    #[error(
+        "cannot listen on {address} (TCP): {source}; choose another with --admin, or --admin off"
+    )]
+    Admin {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -82,12 +100,14 @@ pub enum StartError {
 /// A relay that runs until [`Relay::stop`].
 pub struct Relay {
     address: RelayAddress,
-    origins: Vec<PublicKey>,
-    tier: Tier,
-    handle: Handle,
+    view: watch::Sender<View>,
+    own: Signer,
+    config: Config,
     endpoint: quinn::Endpoint,
     node: thread::JoinHandle<()>,
-    tasks: Vec<JoinHandle<()>>,
+    listeners: Vec<JoinHandle<()>>,
+    upward: Option<JoinHandle<()>>,
+    admin: Option<SocketAddr>,
     _owner: File,
 }
 
@@ -99,11 +119,7 @@ impl Relay {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let owner = own_directory(&config.directory)?;
         let own = tls::load_or_make(&config.directory.join(RELAY_KEY))?;
-        let mut origins = config.origins.clone();
-        if origins.is_empty() {
-            let origin = tls::load_or_make(&config.directory.join(ORIGIN_KEY))?;
-            origins.push(origin.public_key());
-        }
+        let origins = origins(config)?;
         let store = SqliteStore::open(&config.directory.join(STORE))?;
         let listen = |source| StartError::Listen {
             address: config.listen,
@@ -111,7 +127,8 @@ impl Relay {
         };
         let listener =
             Listener::bind(config.listen, &own, config.transport.clone()).map_err(listen)?;
-        let place = listener.local_addr().map_err(listen)?.to_string();
+        let place = listener.local_addr().map_err(listen)?;
+        let admin = listen_admin(config.admin, place.port()).await?;
         let limits = Limits {
             links: config.transport.connections,
             ..Limits::default()
@@ -124,27 +141,36 @@ impl Relay {
         let node = Node::new(node, store, now())?;
         let (handle, node) =
             driver::start(node, (config.tier, String::new())).map_err(StartError::Thread)?;
-        let endpoint = listener.endpoint().clone();
-        let mut tasks = vec![tokio::spawn(listener.accept(handle.clone()))];
-        if !config.parents.is_empty() {
-            tasks.push(tokio::spawn(up(
-                handle.clone(),
-                config.parents.clone(),
-                own.clone(),
-            )));
-        }
         let address = RelayAddress {
-            place,
+            place: place.to_string(),
             key: own.public_key(),
         };
+        let view = watch::Sender::new(View {
+            handle: handle.clone(),
+            address: address.clone(),
+            tier: config.tier,
+            origins,
+            parents: config.parents.clone(),
+            directory: config.directory.clone(),
+            began: Instant::now(),
+        });
+        let endpoint = listener.endpoint().clone();
+        let mut listeners = vec![tokio::spawn(listener.accept(handle.clone()))];
+        let admin = admin.map(|(place, listener)| {
+            listeners.push(tokio::spawn(admin::serve(listener, view.subscribe())));
+            place
+        });
+        tell_admin(&config.directory, admin);
         Ok(Self {
             address,
-            origins,
-            tier: config.tier,
-            handle,
+            upward: upward(&handle, &config.parents, &own),
+            view,
+            own,
+            config: config.clone(),
             endpoint,
             node,
-            tasks,
+            listeners,
+            admin,
             _owner: owner,
         })
     }
@@ -155,31 +181,136 @@ impl Relay {
     }
 
     /// The origins that it serves.
-    pub fn origins(&self) -> &[PublicKey] {
-        &self.origins
+    pub fn origins(&self) -> Vec<PublicKey> {
+        self.view.borrow().origins.clone()
     }
 
     /// Its place in the tree.
     pub fn tier(&self) -> Tier {
-        self.tier
+        self.config.tier
+    }
+
+    /// Where it tells how it is.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// The way to its node.
-    pub fn handle(&self) -> &Handle {
-        &self.handle
+    pub fn handle(&self) -> Handle {
+        self.view.borrow().handle.clone()
     }
 
-    /// Commits what has been received, closes every link, and frees the address and the store.
+    /// Takes over what can change without a restart: parents and origins. Returns what cannot.
+    ///
+    /// # Errors
+    /// [`StartError::Key`] when the relay shall be its own origin and has no key for it.
+    pub async fn reload(&mut self, config: &Config) -> Result<Vec<&'static str>, StartError> {
+        let (handle, old) = (self.handle(), &self.config);
+        let fixed = [
+            ("directory", old.directory != config.directory),
+            ("listen", old.listen != config.listen),
+            ("tier", old.tier != config.tier),
+            ("admin", old.admin != config.admin),
+            ("log_json", old.log_json != config.log_json),
+            ("transport", old.transport != config.transport),
+        ];
+        let fixed = fixed.into_iter().filter(|(_, differs)| *differs);
+        if old.origins != config.origins {
+            let origins = origins(config)?;
+            // A node that has stopped ends the relay anyway.
+            let _ = handle.send(Event::Origins(origins.clone())).await;
+            self.view.send_modify(|view| view.origins = origins);
+        }
+        if old.parents != config.parents {
+            if let Some(task) = self.upward.take() {
+                task.abort();
+            }
+            self.upward = upward(&handle, &config.parents, &self.own);
+            self.view
+                .send_modify(|view| view.parents.clone_from(&config.parents));
+        }
+        let fixed = fixed.map(|(name, _)| name).collect();
+        self.config = Config {
+            parents: config.parents.clone(),
+            origins: config.origins.clone(),
+            ..self.config.clone()
+        };
+        Ok(fixed)
+    }
+
+    /// Takes no more links, commits what has been received, sends every peer elsewhere, and frees
+    /// the address and the store.
     pub async fn stop(self) {
-        for task in &self.tasks {
+        self.endpoint.set_server_config(None);
+        for task in self.listeners.iter().chain(&self.upward) {
             task.abort();
         }
-        self.handle.stop().await;
+        let handle = self.handle();
+        handle.stop().await;
         let node = self.node;
         let _ = tokio::task::spawn_blocking(move || node.join()).await;
+        // The links write their last words and end by themselves.
+        let _ = timeout(LAST_WORDS, async {
+            while handle.open_links() > 0 {
+                sleep(LOOK).await;
+            }
+        })
+        .await;
         self.endpoint.close(quinn::VarInt::from_u32(0), b"stopped");
         self.endpoint.wait_idle().await;
+        tell_admin(&self.config.directory, None);
     }
+}
+
+/// The origins to serve: a root without any is its own.
+fn origins(config: &Config) -> Result<Vec<PublicKey>, StartError> {
+    if !config.origins.is_empty() {
+        return Ok(config.origins.clone());
+    }
+    let origin = tls::load_or_make(&config.directory.join(ORIGIN_KEY))?;
+    Ok(vec![origin.public_key()])
+}
+
+/// Binds the admin listener. That the address nobody asked for is taken stops no relay.
+async fn listen_admin(
+    admin: Admin,
+    port: u16,
+) -> Result<Option<(SocketAddr, TcpListener)>, StartError> {
+    let Some(address) = admin.address(port) else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if admin == Admin::Beside => {
+            tracing::warn!(
+                "no health, metrics and status: cannot listen on {address} (TCP): {error}; choose \
+                 another with --admin"
+            );
+            Ok(None)
+        }
+        Err(source) => Err(StartError::Admin { address, source }),
+    }
+}
+
+/// Leaves the admin listener's address for `treeline-relay status` in the directory.
+fn tell_admin(directory: &Path, admin: Option<SocketAddr>) {
+    let path = directory.join(ADMIN);
+    let told = match admin {
+        Some(address) => fs::write(&path, format!("{address}\n")),
+        None => fs::remove_file(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        }),
+    };
+    if let Err(error) = told {
+        tracing::warn!("cannot write {}: {error}", path.display());
+    }
+}
+
+fn upward(handle: &Handle, parents: &[RelayAddress], own: &Signer) -> Option<JoinHandle<()>> {
+    let task = up(handle.clone(), parents.to_vec(), own.clone());
+    (!parents.is_empty()).then(|| tokio::spawn(task))
 }
 
 async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {

@@ -9,4 +9,7 @@
 mod node;
 pub mod store;
 
-pub use node::{Closed, Config, Counters, Effect, Event, Limits, LinkId, Node, Note, Role};
+pub use node::{
+    Closed, Config, Counters, Effect, Event, Limits, LinkId, Node, Note, ParentSnapshot, Role,
+    Snapshot,
+};

@@ -16,6 +16,7 @@ mod fetch;
 mod grants;
 mod link;
 mod quota;
+mod snapshot;
 mod subscriptions;
 mod upstream;
 
@@ -23,6 +24,7 @@ use feed::Feed;
 use grants::Grants;
 use link::Link;
 use quota::Bucket;
+pub use snapshot::{ParentSnapshot, Snapshot};
 use subscriptions::Table;
 use upstream::Upstream;
 
@@ -129,6 +131,8 @@ pub enum Closed {
     StoreFailed,
     /// As many links as are allowed exist.
     TooMany,
+    /// This node ends.
+    Stopped,
 }
 
 /// Something that an operator may want to know. Never a payload.
@@ -340,6 +344,19 @@ impl<S: Store> Node<S> {
         }
         if self.sweep_at <= self.now {
             self.sweep();
+        }
+    }
+
+    /// Commits what was accepted, answers it, and tells every peer to go elsewhere. Nothing is
+    /// handled afterwards but effects.
+    pub fn stop(&mut self, now: Timestamp) {
+        self.tick(now);
+        self.commit(now);
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            let reason = "this relay stops; go on with another".into();
+            self.send(link, &Frame::Close { reason });
+            self.close(link, Closed::Stopped);
         }
     }
 

@@ -64,6 +64,7 @@ impl Origin {
             tier: Tier::Origin,
             parents: Vec::new(),
             origins: Vec::new(),
+            admin: relay::config::Admin::Off,
             log: String::new(),
             log_json: false,
             transport,

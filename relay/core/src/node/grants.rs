@@ -36,6 +36,11 @@ impl Grants {
         }
     }
 
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Pins these origins, and builds the index from what the store has of them.
     pub(super) fn load(
         &mut self,

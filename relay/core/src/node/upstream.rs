@@ -10,7 +10,7 @@ use proto::{
     Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, Refused, Start, Tier, Timestamp, limits,
 };
 
-use super::{Effect, LinkId, Node, Note, Role, Work};
+use super::{Effect, LinkId, Node, Note, ParentSnapshot, Role, Work};
 use crate::store::{Progress, ResumePoint, Store, StoreId};
 
 /// How long a chunk waits that the parent could not take for now, in milliseconds.
@@ -77,6 +77,16 @@ impl Upstream {
     pub(super) fn tier(&self) -> Tier {
         let hello = self.parent.as_ref().and_then(|parent| parent.hello);
         hello.map_or(Tier::Device, |(tier, _)| tier)
+    }
+
+    pub(super) fn snapshot(&self) -> Option<ParentSnapshot> {
+        self.parent.as_ref().map(|parent| ParentSnapshot {
+            relay: parent.relay.clone(),
+            tier: parent.hello.map(|(tier, _)| tier),
+            reach: parent.reach,
+            subscriptions: self.subscribed.len(),
+            in_flight: parent.in_flight.len(),
+        })
     }
 
     pub(super) fn retry_at(&self) -> Option<Timestamp> {

@@ -11,7 +11,7 @@ use proto::{
 };
 use relay::address::RelayAddress;
 use relay::client::Client;
-use relay::config::Config;
+use relay::config::{Admin, Config};
 use relay::driver::now;
 use relay::relay::{ORIGIN_KEY, Relay, STORE};
 use tempfile::TempDir;
@@ -263,6 +263,7 @@ async fn relay(directory: &Path, tier: Tier, parent: Option<&Relay>) -> Relay {
             .map(|parent| parent.address().clone())
             .collect(),
         origins: parent.map_or_else(Vec::new, |parent| parent.origins().to_vec()),
+        admin: Admin::Off,
         log: String::new(),
         log_json: false,
         transport: Default::default(),
