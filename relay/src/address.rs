@@ -18,7 +18,7 @@ pub struct RelayAddress {
 /// Why a text is no relay's address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no relay address; it has the form HOST:PORT#KEY, as `treeline-relay run` prints it"
+    "`{0}` is no relay address; it has the form HOST:PORT#KEY, as `treeline-relay run` prints it, or is a domain"
 )]
 pub struct AddressError(String);
 
@@ -49,6 +49,73 @@ impl fmt::Display for RelayAddress {
     }
 }
 
+/// A relay above, as configured: an address with its key, or a domain whose service records say where
+/// its relays are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upstream {
+    /// `HOST:PORT#KEY`.
+    Relay(RelayAddress),
+    /// `example.org`, or `example.org#KEY` when all its relays have to show that key.
+    Domain {
+        /// The domain.
+        name: String,
+        /// The key, if it is known beforehand.
+        key: Option<PublicKey>,
+    },
+}
+
+impl FromStr for Upstream {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        match parse(text).map(Self::Relay).or_else(|| domain(text)) {
+            Some(upstream) => Ok(upstream),
+            None => Err(AddressError(text.chars().take(160).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Relay(address) => address.fmt(f),
+            Self::Domain { name, key: None } => f.write_str(name),
+            Self::Domain {
+                name,
+                key: Some(key),
+            } => write!(f, "{name}#{}", key.to_hex()),
+        }
+    }
+}
+
+/// Longest name in the DNS, in characters (RFC 1035, section 2.3.4).
+const DOMAIN_BYTES: usize = 253;
+
+fn domain(text: &str) -> Option<Upstream> {
+    let (name, key) = match text.split_once('#') {
+        Some((name, key)) => (name, Some(PublicKey::from_hex(key)?)),
+        None => (text, None),
+    };
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let fits = name.len() <= DOMAIN_BYTES && name.contains('.') && name.split('.').all(label);
+    // An IPv4 address without a port is a mistake, not a domain.
+    let number = name
+        .split('.')
+        .next_back()?
+        .bytes()
+        .all(|b| b.is_ascii_digit());
+    (fits && !number).then(|| Upstream::Domain {
+        name: name.to_owned(),
+        key,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +132,32 @@ mod tests {
                 format!("{text}{key}").parse::<RelayAddress>().is_err(),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_domain_stands_for_its_relays() {
+        let key = "ab".repeat(32);
+        for text in [
+            "example.org",
+            "a-b.example.org",
+            &format!("example.org#{key}"),
+        ] {
+            assert_eq!(text.parse::<Upstream>().unwrap().to_string(), text);
+        }
+        let relay = format!("example.org:4470#{key}");
+        assert!(matches!(relay.parse(), Ok(Upstream::Relay(_))));
+        let long = format!("{}.org", "a.".repeat(130));
+        for text in [
+            "",
+            "nowhere",
+            "127.0.0.1",
+            "a..b",
+            "example.org:4470",
+            "example.org#12",
+            &long,
+        ] {
+            assert!(text.parse::<Upstream>().is_err(), "{text}");
         }
     }
 }

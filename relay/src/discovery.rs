@@ -1,11 +1,15 @@
 //! Finding relays: names and service records in the DNS, and those who say on the local network that
 //! they are there. What is found is a place to try; whether it is trusted is decided elsewhere.
 
+pub mod dns;
+pub mod mdns;
 mod race;
+mod search;
 
 use std::net::SocketAddr;
 
 pub use race::race;
+pub use search::{Plan, Standing, Stranger, Trust, search};
 
 /// Addresses with the families in turn, the first one's first (RFC 8305, section 4).
 pub fn interleave(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {

@@ -86,6 +86,12 @@ pub enum PinsError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pins(Vec<Pin>);
 
+impl FromIterator<Pin> for Pins {
+    fn from_iter<I: IntoIterator<Item = Pin>>(pins: I) -> Self {
+        Self(pins.into_iter().collect())
+    }
+}
+
 impl Pins {
     /// Reads the pins of a directory; none when there is no file.
     ///

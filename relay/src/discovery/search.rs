@@ -1,0 +1,452 @@
+//! One list of relays that may be used, out of the configuration, the DNS and the local network; and
+//! the strangers among those that were found, whom somebody has to judge first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::{PublicKey, Tier};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::dns::{Answer, Names};
+use super::mdns::{self, Found, Heard, Interfaces};
+use crate::address::{RelayAddress, Upstream};
+use crate::parents::{Candidate, Rank};
+use crate::pins::{Pins, Verdict};
+
+/// Relays of the local network that are remembered, at most.
+const FOUND: usize = 32;
+/// The pause after a lookup that failed: at first, and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// What is found by mDNS comes behind what is configured, among equals.
+const FOUND_ORDER: u16 = 1 << 15;
+
+/// Where to look, and for whom.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The relays and domains of the configuration.
+    pub upstreams: Vec<Upstream>,
+    /// The DNS server to ask; without one, those of this machine.
+    pub dns: Option<SocketAddr>,
+    /// The interfaces on which to listen for relays; `None` to hear of none.
+    pub mdns: Option<Interfaces>,
+    /// The origins that a relay has to serve.
+    pub origins: Vec<PublicKey>,
+    /// Our own key: what shows it is no parent. It is also a bound for devices that serve a LAN: only
+    /// those with a smaller one are parents.
+    pub own: Option<PublicKey>,
+}
+
+/// Whom to trust beyond the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Relays that a person has compared.
+    pub pins: Pins,
+    /// Relays that a record of an origin names.
+    pub recorded: BTreeSet<PublicKey>,
+    /// Relays that a person has refused.
+    pub refused: BTreeSet<PublicKey>,
+}
+
+/// How a relay that was found stands with us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has judged it.
+    Unknown,
+    /// Under its name another key is pinned: it must not be used.
+    Changed,
+}
+
+/// A relay that was found and is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its name: on the local network its own, in the DNS `HOST:PORT`.
+    pub name: String,
+    /// Where it is.
+    pub place: String,
+    /// The key that it claims.
+    pub key: PublicKey,
+    /// Why it is not used.
+    pub standing: Standing,
+}
+
+struct Search {
+    plan: Plan,
+    domains: BTreeMap<usize, Answer>,
+    found: BTreeMap<String, Found>,
+}
+
+/// Searches for as long as it is polled: offers the relays that may be used, and tells of the others.
+pub async fn search(
+    plan: Plan,
+    mut trust: watch::Receiver<Trust>,
+    offer: watch::Sender<Vec<Candidate>>,
+    strangers: watch::Sender<Vec<Stranger>>,
+) {
+    let (answers, mut answered) = mpsc::channel(8);
+    let mut lookups = tokio::task::JoinSet::new();
+    for (index, upstream) in plan.upstreams.iter().enumerate() {
+        if let Upstream::Domain { name, .. } = upstream {
+            lookups.spawn(follow(index, name.clone(), plan.dns, answers.clone()));
+        }
+    }
+    drop(answers);
+    let mut browser = plan.mdns.as_ref().and_then(|interfaces| {
+        mdns::browse(interfaces)
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .ok()
+    });
+    let mut search = Search {
+        plan,
+        domains: BTreeMap::new(),
+        found: BTreeMap::new(),
+    };
+    let mut trusted = true;
+    loop {
+        let (candidates, unknown) = search.judge(&trust.borrow_and_update());
+        offer.send_if_modified(|old| std::mem::replace(old, candidates.clone()) != candidates);
+        strangers.send_if_modified(|old| std::mem::replace(old, unknown.clone()) != unknown);
+        let heard = async {
+            match &mut browser {
+                Some(browser) => browser.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = heard => match heard {
+                Some(heard) => search.hear(heard),
+                None => browser = None,
+            },
+            Some((index, answer)) = answered.recv() => {
+                search.domains.insert(index, answer);
+            }
+            changed = trust.changed(), if trusted => trusted = changed.is_ok(),
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Looks a domain up again and again.
+async fn follow(
+    index: usize,
+    domain: String,
+    server: Option<SocketAddr>,
+    answers: mpsc::Sender<(usize, Answer)>,
+) {
+    let mut pause = AGAIN.0;
+    loop {
+        let answer = match Names::new(server) {
+            Ok(names) => names.relays(&domain).await,
+            Err(error) => Err(error),
+        };
+        let wait = match answer {
+            Ok(answer) => {
+                pause = AGAIN.0;
+                let valid = answer.valid;
+                if answers.send((index, answer)).await.is_err() {
+                    return;
+                }
+                valid
+            }
+            Err(error) => {
+                tracing::info!("{error}");
+                pause = (pause * 2).min(AGAIN.1);
+                pause
+            }
+        };
+        sleep(wait).await;
+    }
+}
+
+impl Search {
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Gone(name) => {
+                self.found.remove(&name);
+            }
+            Heard::Here(found) => {
+                let ids: Vec<_> = self
+                    .plan
+                    .origins
+                    .iter()
+                    .map(|key| key.origin_id())
+                    .collect();
+                let serves = found.advert.origins.iter().any(|id| ids.contains(id));
+                let room = self.found.len() < FOUND || self.found.contains_key(&found.name);
+                if serves && room && self.is_above(&found) {
+                    self.found.insert(found.name.clone(), found);
+                } else {
+                    self.found.remove(&found.name);
+                }
+            }
+        }
+    }
+
+    /// Not we ourselves; and of devices, only the one with the smallest key is everybody's parent.
+    fn is_above(&self, found: &Found) -> bool {
+        match self.plan.own {
+            Some(own) if found.advert.tier == Tier::Device => found.advert.key < own,
+            Some(own) => found.advert.key != own,
+            None => true,
+        }
+    }
+
+    fn judge(&self, trust: &Trust) -> (Vec<Candidate>, Vec<Stranger>) {
+        let mut candidates = Vec::new();
+        let mut strangers = Vec::new();
+        for (index, upstream) in self.plan.upstreams.iter().enumerate() {
+            let order = u16::try_from(index).unwrap_or(u16::MAX / 512) * 256;
+            match upstream {
+                Upstream::Relay(address) => candidates.push(Candidate {
+                    address: address.clone(),
+                    rank: rank(Tier::Cloud, order),
+                }),
+                Upstream::Domain { key, .. } => {
+                    if let Some(answer) = self.domains.get(&index) {
+                        self.of_domain(
+                            answer,
+                            (*key, order),
+                            trust,
+                            (&mut candidates, &mut strangers),
+                        );
+                    }
+                }
+            }
+        }
+        let configured: BTreeSet<PublicKey> = candidates.iter().map(|it| it.address.key).collect();
+        for found in self.found.values() {
+            let key = found.advert.key;
+            let verdict = match trust.pins.judge(&found.name, key) {
+                Verdict::Unknown if configured.contains(&key) || trust.recorded.contains(&key) => {
+                    Verdict::Pinned
+                }
+                other => other,
+            };
+            let places = found.places.iter().cloned();
+            self.admit(
+                (&found.name, key, verdict),
+                (places.collect(), rank(found.advert.tier, FOUND_ORDER)),
+                trust,
+                (&mut candidates, &mut strangers),
+            );
+        }
+        (candidates, strangers)
+    }
+
+    fn of_domain(
+        &self,
+        answer: &Answer,
+        (fixed, order): (Option<PublicKey>, u16),
+        trust: &Trust,
+        (candidates, strangers): (&mut Vec<Candidate>, &mut Vec<Stranger>),
+    ) {
+        let ours = |key: &PublicKey| self.plan.origins.contains(key);
+        if !answer.origins.is_empty() && !answer.origins.iter().any(ours) {
+            return tracing::warn!("a configured domain serves other origins: it is not used");
+        }
+        for (step, relay) in (0..).zip(&answer.relays) {
+            let Some(key) = fixed.or(relay.key) else {
+                tracing::warn!(
+                    relay = relay.name,
+                    "its domain names no key for it: it is not used"
+                );
+                continue;
+            };
+            // Somebody has named the domain: what it says is good for the first contact. A pin is better.
+            let verdict = match trust.pins.judge(&relay.name, key) {
+                Verdict::Unknown => Verdict::Pinned,
+                other => other,
+            };
+            let places = relay.addresses.iter().map(SocketAddr::to_string);
+            self.admit(
+                (&relay.name, key, verdict),
+                (
+                    places.collect(),
+                    rank(Tier::Cloud, order.saturating_add(step)),
+                ),
+                trust,
+                (candidates, strangers),
+            );
+        }
+    }
+
+    fn admit(
+        &self,
+        (name, key, verdict): (&str, PublicKey, Verdict),
+        (places, rank): (Vec<String>, Rank),
+        trust: &Trust,
+        (candidates, strangers): (&mut Vec<Candidate>, &mut Vec<Stranger>),
+    ) {
+        let standing = match verdict {
+            Verdict::Pinned => {
+                candidates.extend(places.into_iter().map(|place| Candidate {
+                    address: RelayAddress { place, key },
+                    rank,
+                }));
+                return;
+            }
+            Verdict::Unknown if trust.refused.contains(&key) => return,
+            Verdict::Unknown => Standing::Unknown,
+            Verdict::Changed(_) => Standing::Changed,
+        };
+        strangers.push(Stranger {
+            name: name.to_owned(),
+            place: places.into_iter().next().unwrap_or_default(),
+            key,
+            standing,
+        });
+    }
+}
+
+fn rank(tier: Tier, order: u16) -> Rank {
+    Rank { tier, order }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pins::Pin;
+    use mdns::Advert;
+
+    const ORIGIN: PublicKey = PublicKey([9; 32]);
+
+    fn key(byte: u8) -> PublicKey {
+        PublicKey([byte; 32])
+    }
+
+    fn heard(name: &str, byte: u8, tier: Tier) -> Heard {
+        Heard::Here(Found {
+            name: name.into(),
+            places: vec![format!("10.0.0.{byte}:1")],
+            advert: Advert {
+                key: key(byte),
+                origins: vec![ORIGIN.origin_id()],
+                tier,
+            },
+        })
+    }
+
+    fn searching(upstreams: &[String]) -> Search {
+        let upstreams = upstreams.iter().map(|text| text.parse().unwrap()).collect();
+        Search {
+            plan: Plan {
+                upstreams,
+                origins: vec![ORIGIN],
+                own: Some(key(5)),
+                ..Plan::default()
+            },
+            domains: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
+    }
+
+    fn pinned(name: &str, byte: u8) -> Trust {
+        let pin = Pin {
+            name: name.into(),
+            key: key(byte),
+        };
+        Trust {
+            pins: [pin].into_iter().collect(),
+            ..Trust::default()
+        }
+    }
+
+    #[test]
+    fn who_was_only_heard_of_is_a_stranger_until_somebody_trusts_it() {
+        let mut search = searching(&[]);
+        search.hear(heard("ward", 1, Tier::Local));
+        let (used, asked) = search.judge(&Trust::default());
+        assert!(used.is_empty());
+        assert_eq!(
+            (asked[0].key, asked[0].standing),
+            (key(1), Standing::Unknown)
+        );
+        let (used, asked) = search.judge(&pinned("ward", 1));
+        assert_eq!((used.len(), asked.len()), (1, 0));
+        assert_eq!(used[0].rank.tier, Tier::Local);
+        let recorded = Trust {
+            recorded: [key(1)].into(),
+            ..Trust::default()
+        };
+        assert_eq!(search.judge(&recorded).0.len(), 1);
+        let refused = Trust {
+            refused: [key(1)].into(),
+            ..Trust::default()
+        };
+        assert_eq!(search.judge(&refused), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_changed_key_blocks_and_is_said() {
+        let mut search = searching(&[]);
+        search.hear(heard("ward", 2, Tier::Local));
+        let (used, asked) = search.judge(&pinned("ward", 1));
+        assert!(used.is_empty());
+        assert_eq!(
+            (asked[0].key, asked[0].standing),
+            (key(2), Standing::Changed)
+        );
+    }
+
+    #[test]
+    fn a_configured_relay_is_known_by_its_key_wherever_it_is_heard() {
+        let mut search = searching(&[format!("relay.example.org:1#{}", key(1).to_hex())]);
+        search.hear(heard("ward", 1, Tier::Local));
+        let (used, asked) = search.judge(&Trust::default());
+        assert_eq!((used.len(), asked.len()), (2, 0));
+    }
+
+    #[test]
+    fn other_origins_we_ourselves_and_larger_devices_are_not_above_us() {
+        let mut search = searching(&[]);
+        search.hear(heard("we", 5, Tier::Local));
+        search.hear(heard("larger", 6, Tier::Device));
+        search.hear(heard("smaller", 4, Tier::Device));
+        search.plan.origins = vec![key(8)];
+        search.hear(heard("foreign", 1, Tier::Local));
+        let names: Vec<_> = search.found.keys().collect();
+        assert_eq!(names, ["smaller"]);
+        search.hear(Heard::Gone("smaller".into()));
+        assert!(search.found.is_empty());
+    }
+
+    #[test]
+    fn strangers_fill_a_table_and_no_more() {
+        let mut search = searching(&[]);
+        for number in 0..100 {
+            search.hear(heard(&format!("relay {number}"), 1, Tier::Local));
+        }
+        assert_eq!(search.found.len(), FOUND);
+    }
+
+    #[test]
+    fn a_domain_is_taken_at_its_word_unless_a_key_is_fixed_or_pinned() {
+        let answer = |byte| Answer {
+            relays: vec![super::super::dns::Found {
+                name: "a.example.org:1".into(),
+                addresses: vec!["10.0.0.1:1".parse().unwrap(), "10.0.0.2:1".parse().unwrap()],
+                key: byte,
+            }],
+            origins: Vec::new(),
+            valid: AGAIN.0,
+        };
+        let mut search = searching(&["example.org".into()]);
+        search.domains.insert(0, answer(Some(key(1))));
+        let (used, _) = search.judge(&Trust::default());
+        let places: Vec<_> = used.iter().map(|it| it.address.place.as_str()).collect();
+        assert_eq!(places, ["10.0.0.1:1", "10.0.0.2:1"]);
+        let (used, asked) = search.judge(&pinned("a.example.org:1", 2));
+        assert!(used.is_empty());
+        assert_eq!(asked[0].standing, Standing::Changed);
+        search.domains.insert(0, answer(None));
+        assert!(search.judge(&Trust::default()).0.is_empty());
+        let mut fixed = searching(&[format!("example.org#{}", key(3).to_hex())]);
+        fixed.domains.insert(0, answer(Some(key(1))));
+        assert_eq!(fixed.judge(&Trust::default()).0[0].address.key, key(3));
+        let mut foreign = answer(Some(key(1)));
+        foreign.origins = vec![key(7)];
+        search.domains.insert(0, foreign);
+        assert!(search.judge(&Trust::default()).0.is_empty());
+    }
+}
