@@ -151,6 +151,8 @@ pub struct Config {
     pub log: String,
     /// Whether to log as JSON.
     pub log_json: bool,
+    /// Whether the whole store is read at the start, to find damage.
+    pub check_store: bool,
     /// What a connection may use.
     pub transport: Settings,
 }
@@ -311,6 +313,8 @@ impl Said<'_> {
         let log = checked.parse("log", log.unwrap_or_default("warn"), parse_log);
         let log_json = self.flag("log_json", options.log_json, &file.log_json);
         let log_json = checked.parse("log_json", log_json, |text| Ok(text == "true"));
+        let check_store = One(self.in_file(&file.check_store)).unwrap_or_default("true");
+        let check_store = checked.parse("check_store", check_store, |text| Ok(text == "true"));
         self.table("transport", &file.transport, checked);
         if let Some(mistake) = file.transport.mistake() {
             checked.fault(self.at("transport"), format!("[transport]: {mistake}"));
@@ -328,6 +332,7 @@ impl Said<'_> {
             admin: admin?,
             log: log?,
             log_json: log_json?,
+            check_store: check_store?,
             transport: file.transport.clone(),
         })
     }

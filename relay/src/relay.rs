@@ -71,7 +71,12 @@ pub enum StartError {
     Key(#[from] KeyError),
     /// The store cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// The store is damaged.
+    #[error(
+        "{0}, or begin an empty one with `treeline-relay run --rebuild`: what the parent has comes back"
+    )]
+    Damaged(StoreError),
     /// The address cannot be listened on.
     #[error(
         "cannot listen on {address} (UDP and TCP): {source}; stop what uses it, or choose another with --listen"
@@ -95,6 +100,15 @@ pub enum StartError {
     /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged(_) => Self::Damaged(error),
+            _ => Self::Store(error),
+        }
+    }
 }
 
 /// A relay that runs until [`Relay::stop`].
@@ -121,6 +135,9 @@ impl Relay {
         let own = tls::load_or_make(&config.directory.join(RELAY_KEY))?;
         let origins = origins(config)?;
         let store = SqliteStore::open(&config.directory.join(STORE))?;
+        if config.check_store {
+            store.check()?;
+        }
         let listen = |source| StartError::Listen {
             address: config.listen,
             source,
@@ -212,6 +229,7 @@ impl Relay {
             ("tier", old.tier != config.tier),
             ("admin", old.admin != config.admin),
             ("log_json", old.log_json != config.log_json),
+            ("check_store", old.check_store != config.check_store),
             ("transport", old.transport != config.transport),
         ];
         let fixed = fixed.into_iter().filter(|(_, differs)| *differs);

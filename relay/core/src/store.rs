@@ -145,9 +145,12 @@ pub enum StoreError {
     /// Another program holds it.
     #[error("{0}")]
     Busy(String),
-    /// Its files are damaged or cannot be read.
+    /// It cannot be opened, read or written.
     #[error("{0}")]
     Broken(String),
+    /// What is in its files is not what was written.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// A node's disk. One writer: the node. Every call is bounded in time and size.

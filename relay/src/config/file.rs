@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) admin: Option<Spanned<String>>,
     pub(super) log: Option<Spanned<String>>,
     pub(super) log_json: Option<Spanned<bool>>,
+    pub(super) check_store: Option<Spanned<bool>>,
     pub(super) transport: Settings,
 }
 

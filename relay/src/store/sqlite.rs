@@ -78,11 +78,7 @@ impl SqliteStore {
         let id: Vec<u8> = connection
             .query_row("SELECT id FROM store", [], |row| row.get(0))
             .map_err(explain)?;
-        let id = id.try_into().map_err(|_| {
-            StoreError::Broken(format!(
-                "{shown} is damaged: it has no id; restore a backup"
-            ))
-        })?;
+        let id = id.try_into().map_err(|_| damaged(&shown, "it has no id"))?;
         let last = last_sequence(&connection).map_err(explain)?;
         Ok(Self {
             connection,
@@ -90,6 +86,21 @@ impl SqliteStore {
             last,
             path: shown,
         })
+    }
+
+    /// Reads all of the file once, and finds pages that are not what SQLite wrote.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        let found: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| self.explain(error))?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            found => Err(damaged(&self.path, found)),
+        }
     }
 
     /// Limits the file to so many pages of 8 KiB; it never shrinks. Tests use it as a full disk.
@@ -474,6 +485,13 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
+fn damaged(path: &str, why: impl std::fmt::Display) -> StoreError {
+    let why = why.to_string().replace('\n', " ");
+    StoreError::Damaged(format!(
+        "the store {path} is damaged ({why}); move it away and start again, or restore a backup"
+    ))
+}
+
 fn explain(path: &str, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full(format!(
@@ -483,10 +501,10 @@ fn explain(path: &str, error: rusqlite::Error) -> StoreError {
             "the store {path} is in use by another process; stop that one, or choose another \
              directory"
         )),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Broken(format!(
-            "the store {path} is damaged ({error}); move it away and start again, or restore a \
-             backup"
-        )),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, error),
+        None if matches!(error, rusqlite::Error::FromSqlConversionFailure(..)) => {
+            damaged(path, error)
+        }
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             StoreError::Broken(format!(
                 "cannot open the store {path} ({error}); check its directory's owner and mode"
@@ -580,7 +598,7 @@ mod tests {
         let other = directory.path().join("other.db");
         std::fs::write(&other, vec![7; 8192]).unwrap();
         let broken = SqliteStore::open(&other).map(drop).unwrap_err();
-        assert!(matches!(broken, StoreError::Broken(_)), "{broken:?}");
+        assert!(matches!(broken, StoreError::Damaged(_)), "{broken:?}");
         assert!(!broken.to_string().contains('\n') && broken.to_string().contains("other.db"));
     }
 }

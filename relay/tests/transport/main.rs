@@ -67,6 +67,7 @@ impl Origin {
             admin: relay::config::Admin::Off,
             log: String::new(),
             log_json: false,
+            check_store: false,
             transport,
         };
         let relay = Relay::start(&config).await.unwrap();

@@ -266,6 +266,7 @@ async fn relay(directory: &Path, tier: Tier, parent: Option<&Relay>) -> Relay {
         admin: Admin::Off,
         log: String::new(),
         log_json: false,
+        check_store: false,
         transport: Default::default(),
     };
     Relay::start(&config).await.unwrap()

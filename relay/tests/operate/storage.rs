@@ -1,0 +1,152 @@
+//! A damaged store is named and rebuilt from the parent; a copied store goes on where it was.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use proto::{
+    Chunk, Fields, GrantId, Name, Order, Outcome, Path as NamePath, Place, Prefix, Registration,
+    Signer, Start, Tier,
+};
+use relay::client::{Client, Said};
+
+use crate::process::{Process, output, text, until};
+
+const COUNT: u32 = 300;
+
+fn registration(origin: &Path) -> Registration {
+    let said = output(&["org", "register", "--directory", origin.to_str().unwrap()]);
+    Registration::from_text(&text(&said.stdout)).unwrap()
+}
+
+fn chunks(of: &Registration) -> (Prefix, Vec<Chunk>) {
+    let place = Place {
+        origin: of.origin.origin_id(),
+        org: of.org,
+        team: 2,
+    };
+    let expiry = relay::driver::now().plus_millis(86_400_000);
+    let (signer, grant) = (Signer::from_seed(&of.seed), GrantId::of(&of.grant));
+    let sign = |number| {
+        let fields = Fields::Message {
+            channel: 1,
+            device: 3,
+            number,
+        };
+        Chunk::sign(Name::new(place, fields), expiry, grant, &[7; 900], &signer).unwrap()
+    };
+    let prefix = Name::team_prefix(place, NamePath::Message);
+    (prefix, (0..COUNT).map(sign).collect())
+}
+
+async fn publish(relay: &Process, of: &Registration) {
+    let own = relay::tls::random_signer().unwrap();
+    let address = relay.line("relay ").parse().unwrap();
+    let mut client = Client::connect(&address, &own).await.unwrap();
+    client.grant(std::slice::from_ref(&of.grant)).await.unwrap();
+    let (_, chunks) = chunks(of);
+    let outcomes = client
+        .publish_and_wait(&chunks, Tier::Origin)
+        .await
+        .unwrap();
+    let stored = |outcome: &Outcome| *outcome == Outcome::Stored(Tier::Origin);
+    assert!(outcomes.values().all(stored), "{outcomes:?}");
+}
+
+async fn read(relay: &Process, of: &Registration) -> usize {
+    let own = relay::tls::random_signer().unwrap();
+    let address = relay.line("relay ").parse().unwrap();
+    let mut client = Client::connect(&address, &own).await.unwrap();
+    let (prefix, _) = chunks(of);
+    let start = (Start::All, Order::OldestFirst);
+    client.subscribe(prefix, start.0, start.1).await.unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    while names.len() < COUNT as usize {
+        let said = tokio::time::timeout(Duration::from_secs(30), client.next());
+        if let Said::Chunks { chunks, .. } = said.await.expect("chunks are missing").unwrap() {
+            names.extend(chunks.iter().map(Chunk::name));
+        }
+    }
+    names.len()
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(test)
+}
+
+/// Overwrites pages in the middle of a file.
+fn damage(store: &Path) {
+    let mut bytes = fs::read(store).unwrap();
+    let middle = bytes.len() / 8192 / 2 * 8192;
+    bytes[middle..middle + 3 * 8192].fill(0xA5);
+    fs::write(store, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_store_is_named_and_comes_back_from_the_parent() {
+    let directory = tempfile::tempdir().unwrap();
+    let (top, low) = (directory.path().join("top"), directory.path().join("low"));
+    let origin = Process::start(&top, &[]);
+    let of = registration(&top);
+    let below = origin.below();
+    let more: Vec<&str> = below.iter().map(String::as_str).collect();
+    let local = Process::start(&low, &more);
+    run(publish(&local, &of));
+    let key = local.line("relay ").split_once('#').unwrap().1.to_owned();
+    local.signal("TERM");
+    assert_eq!(local.ends_with(), Some(0));
+    damage(&low.join("store.db"));
+    let words = [
+        &[
+            "run",
+            "--directory",
+            low.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        more.as_slice(),
+    ];
+    let refused = output(&words.concat());
+    let line = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{line}");
+    assert!(
+        line.contains("store.db is damaged") && line.contains("--rebuild"),
+        "{line}"
+    );
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let local = Process::start(&low, &[more.as_slice(), &["--rebuild"]].concat());
+    assert_eq!(
+        local.line("relay ").split_once('#').unwrap().1,
+        key,
+        "the key stays"
+    );
+    assert_eq!(run(read(&local, &of)), COUNT as usize);
+    let aside = fs::read_dir(&low)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let aside: Vec<_> = aside
+        .filter(|name| name.to_string_lossy().starts_with("damaged-"))
+        .collect();
+    assert_eq!(aside.len(), 1, "the damaged store is kept");
+}
+
+#[test]
+fn a_copied_directory_goes_on_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+    let relay = Process::start(&old, &[]);
+    let of = registration(&old);
+    run(publish(&relay, &of));
+    let key = relay.line("relay ").split_once('#').unwrap().1.to_owned();
+    relay.signal("TERM");
+    assert_eq!(relay.ends_with(), Some(0));
+    fs::create_dir(&new).unwrap();
+    for file in fs::read_dir(&old).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), new.join(file.file_name())).unwrap();
+    }
+    fs::remove_dir_all(&old).unwrap();
+    let relay = Process::start(&new, &[]);
+    assert_eq!(relay.line("relay ").split_once('#').unwrap().1, key);
+    assert_eq!(run(read(&relay, &of)), COUNT as usize);
+    until("it is not ready", || relay.ask("/readyz").0.contains("200"));
+}

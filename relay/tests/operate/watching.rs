@@ -1,0 +1,129 @@
+//! Status, health, metrics, pins, completions and man pages.
+
+use std::path::Path;
+
+use crate::process::{Process, output, text, until};
+
+fn status(directory: &Path) -> serde_json::Value {
+    let said = output(&[
+        "status",
+        "--json",
+        "--directory",
+        directory.to_str().unwrap(),
+    ]);
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    serde_json::from_slice(&said.stdout).unwrap()
+}
+
+#[test]
+fn a_root_is_ready_and_tells_how_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay");
+    let relay = Process::start(&path, &[]);
+    let told = status(&path);
+    assert_eq!(told["version"], 1);
+    assert_eq!(told["address"], relay.line("relay "));
+    assert_eq!(
+        (&told["tier"], &told["ready"]),
+        (&"origin".into(), &true.into())
+    );
+    assert_eq!(told["parents"], serde_json::json!([]));
+    assert!(told["store"]["bytes"].as_u64().unwrap() > 0);
+    assert!(told["store"]["free_bytes"].as_u64().unwrap() > 0);
+    for (path, code, word) in [
+        ("/healthz", "200", "ok"),
+        ("/readyz", "200", "ok"),
+        ("/metrics", "200", "\ntreeline_relay_ready 1\n"),
+        ("/status", "200", "\"version\":1"),
+        ("/etc/passwd", "404", "/metrics"),
+    ] {
+        let (head, body) = relay.ask(path);
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {code} ")),
+            "{path}: {head}"
+        );
+        assert!(body.contains(word), "{path}: {body}");
+    }
+    let said = output(&["status", "--directory", path.to_str().unwrap()]);
+    assert!(text(&said.stdout).contains("this is a root"));
+    relay.signal("TERM");
+    assert_eq!(relay.ends_with(), Some(0));
+    let gone = output(&["status", "--directory", path.to_str().unwrap()]);
+    assert_eq!(gone.status.code(), Some(13), "{}", text(&gone.stderr));
+}
+
+#[test]
+fn a_relay_is_ready_while_its_parent_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (top, low) = (directory.path().join("top"), directory.path().join("low"));
+    let origin = Process::start(&top, &[]);
+    let below = origin.below();
+    let more: Vec<&str> = below.iter().map(String::as_str).collect();
+    let local = Process::start(&low, &more);
+    until("it never became ready", || {
+        local.ask("/readyz").0.contains("200")
+    });
+    let told = status(&low);
+    assert_eq!(told["parents"][0]["state"], "connected");
+    assert_eq!(told["parents"][0]["tier"], "origin");
+    assert_eq!(status(&top)["links"], 1);
+    origin.signal("TERM");
+    assert_eq!(origin.ends_with(), Some(0));
+    until("it stayed ready", || local.ask("/readyz").0.contains("503"));
+    assert!(
+        local.ask("/healthz").0.contains("200"),
+        "it lives without a parent"
+    );
+    assert_eq!(status(&low)["parents"][0]["state"], "away");
+}
+
+#[test]
+fn pins_are_kept_and_a_changed_key_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("relay");
+    let trust = |words: &[&str]| {
+        output(&[&["trust"], words, &["--directory", at.to_str().unwrap()]].concat())
+    };
+    let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+    assert!(
+        trust(&["add", &one, "--name", "ward relay"])
+            .status
+            .success()
+    );
+    assert!(
+        trust(&["add", &format!("10.0.0.5:4470#{other}")])
+            .status
+            .success()
+    );
+    let list = text(&trust(&["list"]).stdout);
+    assert_eq!(list, format!("{one} ward relay\n{other} 10.0.0.5:4470\n"));
+    let changed = trust(&["add", &other, "--name", "ward relay"]);
+    assert_eq!(changed.status.code(), Some(12), "{}", text(&changed.stderr));
+    assert!(trust(&["remove", "ward relay"]).status.success());
+    assert_eq!(trust(&["remove", "ward relay"]).status.code(), Some(10));
+    let list = trust(&["list", "--json"]);
+    let pin: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert_eq!((&pin["version"], &pin["key"]), (&1.into(), &other.into()));
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let said = text(&output(&["completion", shell]).stdout);
+        assert!(said.contains("check-config"), "{shell}");
+    }
+    let pages = directory.path().join("man");
+    assert!(
+        output(&["manpage", pages.to_str().unwrap()])
+            .status
+            .success()
+    );
+    for page in [
+        "treeline-relay.1",
+        "treeline-relay-run.1",
+        "treeline-relay-status.1",
+    ] {
+        assert!(pages.join(page).exists(), "{page}");
+    }
+}
