@@ -4,6 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::codec::{DecodeError, Reader, put_u48};
@@ -104,6 +105,14 @@ impl Chunk {
     /// The bytes on the wire, 98 to 1,122.
     pub fn encoded(&self) -> &Bytes {
         &self.0
+    }
+
+    /// The first 16 bytes of the SHA-256 of its bytes on the wire: what fingerprints add up.
+    pub fn digest(&self) -> u128 {
+        let hash: [u8; 32] = Sha256::digest(&self.0).into();
+        hash[..16]
+            .iter()
+            .fold(0, |digest, byte| digest << 8 | u128::from(*byte))
     }
 
     /// Whether this key signed it.

@@ -27,6 +27,9 @@ pub enum DecodeError {
     NotCanonical,
 }
 
+/// Bytes of 128 bits at seven a byte.
+const VARINT_BYTES: usize = 19;
+
 /// Takes fields from the front of some bytes without copying them.
 pub(crate) struct Reader(Bytes);
 
@@ -75,6 +78,25 @@ impl Reader {
         Ok(u128::from_be_bytes(self.array()?))
     }
 
+    /// A number of seven bits a byte, lowest first; the highest bit says that more follow. The last
+    /// byte is zero only in the encoding of zero.
+    pub(crate) fn varint(&mut self) -> Result<u128, DecodeError> {
+        let mut value = 0u128;
+        for shift in (0..).step_by(7).take(VARINT_BYTES) {
+            let byte = self.u8()?;
+            let bits = u128::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits {
+                return Err(DecodeError::Undefined);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                let shortest = byte != 0 || shift == 0;
+                return shortest.then_some(value).ok_or(DecodeError::NotCanonical);
+            }
+        }
+        Err(DecodeError::Undefined)
+    }
+
     /// A count of two bytes, refused above its limit before anything is allocated.
     pub(crate) fn count(&mut self, limit: usize) -> Result<usize, DecodeError> {
         let count = usize::from(self.u16()?);
@@ -102,6 +124,15 @@ impl Reader {
             Err(DecodeError::Trailing)
         }
     }
+}
+
+/// Appends a number of seven bits a byte, in its shortest form.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u128) {
+    while value > 0x7f {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 /// Appends the low six bytes of a number.

@@ -9,7 +9,7 @@ use crate::limits::{
     ACKS_PER_FRAME, CHUNKS_PER_FRAME, CURSOR_BYTES, FRAME_BODY_BYTES, FRAME_HEAD_BYTES,
     GRANT_CHAIN, NAMES_PER_FETCH,
 };
-use crate::{Chunk, Misbehaved, Name, Prefix, Timestamp};
+use crate::{Chunk, Misbehaved, Name, Prefix, Reconcile, Timestamp};
 
 /// How far from a device a node stands in the tree. Ordered: later is farther.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,7 +73,7 @@ pub struct Hello {
     pub oldest: u16,
     /// The newest version spoken.
     pub newest: u16,
-    /// Optional abilities, as bits; none is defined in version 1.
+    /// Optional abilities, as bits; unknown ones mean nothing.
     pub features: u64,
     /// Where in the tree the sender stands.
     pub tier: Tier,
@@ -86,6 +86,8 @@ pub struct Hello {
 impl Hello {
     /// The version that this code speaks.
     pub const VERSION: u16 = 1;
+    /// The feature of answering RECONCILE.
+    pub const RECONCILES: u64 = 1;
 
     /// The newest version that both sides speak.
     pub fn common_version(&self, other: &Self) -> Option<u16> {
@@ -234,8 +236,8 @@ pub enum Frame {
         /// At most 512.
         names: Vec<Name>,
     },
-    /// Reserved for range-based reconciliation.
-    Reconcile(Bytes),
+    /// Both: what lies in spans of names, and what of it is wanted.
+    Reconcile(Reconcile),
     /// Upstream to downstream: the farthest tier that I am connected to now.
     Reach {
         /// The tier; my own when nothing is above me.
@@ -339,7 +341,7 @@ impl Frame {
                     .iter()
                     .for_each(|name| out.extend_from_slice(&name.to_bytes()));
             }
-            Self::Reconcile(body) => out.extend_from_slice(body),
+            Self::Reconcile(body) => body.encode(out),
             Self::Reach { tier, relay } => {
                 out.push(*tier as u8);
                 put_text(out, relay);
@@ -378,7 +380,7 @@ impl Frame {
                     .collect::<Result<_, _>>()?;
                 Self::Fetch { id, names }
             }
-            code::RECONCILE => Self::Reconcile(read.rest()),
+            code::RECONCILE => Self::Reconcile(Reconcile::decode(read)?),
             code::REACH => {
                 let tier = Tier::from_number(read.u8()?).ok_or(DecodeError::Undefined)?;
                 Self::Reach {
@@ -587,7 +589,7 @@ fn take_bool(read: &mut Reader) -> Result<bool, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{GrantId, Signer};
+    use crate::{GrantId, Holds, Listed, Part, Signer, Span, Summary};
 
     fn chunk(number: u128) -> Chunk {
         let signer = Signer::from_seed(&[1; 32]);
@@ -626,6 +628,23 @@ mod tests {
             (Name(1), Outcome::Stored(Tier::Origin)),
             (Name(2), Outcome::Refused(Refused::Conflict)),
         ];
+        let span = |first, last| Span::new(Name(first), Name(last)).unwrap();
+        let ask = Frame::Reconcile(Reconcile::Ask {
+            id: 8,
+            spans: vec![span(0, 0), span(1, 1 << 90), span(1 << 100, u128::MAX)],
+        });
+        let names = [5, 6, u128::MAX].map(|name| Listed::new(Name(name), name << 90));
+        let (count, sum) = (u64::MAX, u128::MAX);
+        let parts = vec![
+            Part {
+                span: span(3, 4),
+                holds: Holds::Summary(Summary { count, sum }),
+            },
+            Part {
+                span: span(5, u128::MAX),
+                holds: Holds::Names(names.into()),
+            },
+        ];
         vec![
             Frame::Hello(hello(1, 1)),
             Frame::Grant(vec![chunk(1), chunk(2)]),
@@ -648,7 +667,12 @@ mod tests {
                 id: 7,
                 names: vec![Name(8), Name(9)],
             },
-            Frame::Reconcile(Bytes::from_static(b"later")),
+            ask,
+            Frame::Reconcile(Reconcile::Want {
+                id: 8,
+                spans: vec![Span::ALL],
+            }),
+            Frame::Reconcile(Reconcile::Tell { id: 8, parts }),
             Frame::Reach {
                 tier: Tier::Local,
                 relay: "127.0.0.1:4433".into(),
@@ -684,9 +708,6 @@ mod tests {
     #[test]
     fn a_shortened_or_lengthened_body_is_refused() {
         for frame in one_of_each() {
-            if matches!(frame, Frame::Reconcile(_)) {
-                continue;
-            }
             let bytes = frame.to_bytes();
             let (kind, body) = (bytes[0], bytes.slice(FRAME_HEAD_BYTES..));
             for end in 0..body.len() {

@@ -20,6 +20,14 @@ pub const GRANT_CHAIN: usize = 4;
 pub const ACKS_PER_FRAME: usize = 512;
 /// Names in one FETCH frame, at most.
 pub const NAMES_PER_FETCH: usize = 512;
+/// Spans in one question of RECONCILE, at most.
+pub const SPANS_PER_ASK: usize = 64;
+/// Parts into which the answer divides a span, at most.
+pub const PARTS_PER_SPAN: usize = 16;
+/// Names in a part, at most: more are summed up.
+pub const NAMES_PER_PART: usize = 32;
+/// Spans in one wish of RECONCILE, at most.
+pub const SPANS_PER_WANT: usize = 1024;
 /// Bytes of a cursor, at most.
 pub const CURSOR_BYTES: usize = 160;
 /// Bytes of text in REACH and CLOSE, at most.
@@ -50,6 +58,12 @@ const _: () = {
     assert!(CHUNKS_PER_FRAME * (CHUNK_BYTES + 2) + 16 <= FRAME_BODY_BYTES);
     assert!(ACKS_PER_FRAME * 18 + 16 <= FRAME_BODY_BYTES);
     assert!(NAMES_PER_FETCH * 16 + 16 <= FRAME_BODY_BYTES);
+    // A varint has at most 19 bytes. Only the first part of a span begins away from the one before.
+    assert!(
+        SPANS_PER_ASK * (PARTS_PER_SPAN * (1 + 19 + 1 + 10 + 16) + 18) + 16 <= FRAME_BODY_BYTES
+    );
+    assert!(SPANS_PER_ASK * (38 + 2 + NAMES_PER_PART * (19 + 4)) + 16 <= FRAME_BODY_BYTES);
+    assert!(SPANS_PER_WANT * 38 + 16 <= FRAME_BODY_BYTES);
     assert!(GRANT_CHAIN <= CHUNKS_PER_FRAME);
     assert!(LIFE_MS >= KEY_PACKAGE_LIFE_MS);
 };

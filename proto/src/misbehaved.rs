@@ -31,9 +31,9 @@ pub enum Misbehaved {
     /// A subscription id that is already in use.
     #[error("used a subscription id twice")]
     IdReused,
-    /// A frame that the next version defines.
-    #[error("sent a frame that this version does not serve")]
-    NotServed,
+    /// An answer of RECONCILE to another question than ours.
+    #[error("answered what was not asked")]
+    NotAsked,
 }
 
 impl From<DecodeError> for Misbehaved {

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    Chunk, Cursor, Fields, Frame, FrameDecoder, GrantId, Hello, Misbehaved, Name, Order, Outcome,
-    Path, Place, Prefix, Refused, Registration, Signer, Start, Tier, Timestamp,
+    Chunk, Cursor, Fields, Frame, FrameDecoder, GrantId, Hello, Holds, Listed, Misbehaved, Name,
+    Order, Outcome, Part, Path, Place, Prefix, Reconcile, Refused, Registration, Signer, Span,
+    Start, Summary, Tier, Timestamp,
 };
 use relay_core::store::{MemoryStore, StoreId};
 use relay_core::{Closed, Config, Effect, Event, Limits, LinkId, Node, Role};
@@ -234,7 +235,13 @@ fn a_frame_of_the_other_role_ends_the_link() {
     let mut bench = Bench::new(Tier::Origin);
     for (frame, how) in [
         (Frame::Ack(vec![]), Misbehaved::NotAllowed),
-        (Frame::Reconcile(vec![].into()), Misbehaved::NotServed),
+        (
+            Frame::Reconcile(Reconcile::Tell {
+                id: 1,
+                parts: vec![],
+            }),
+            Misbehaved::NotAllowed,
+        ),
     ] {
         let link = bench.client();
         let chunk = bench.chunk(0);
@@ -422,4 +429,135 @@ fn an_expired_grant_allows_nothing() {
     let heard: Vec<Heard> = heard.into_iter().map(|(_, heard)| heard).collect();
     let refused = Outcome::Refused(Refused::GrantExpired);
     assert_eq!(acks(&heard), [(chunk.name(), refused)]);
+}
+
+fn told(heard: &[Heard]) -> Vec<Part> {
+    let parts = heard.iter().find_map(|heard| match heard {
+        Heard::Frame(Frame::Reconcile(Reconcile::Tell { parts, .. })) => Some(parts.clone()),
+        _ => None,
+    });
+    parts.unwrap()
+}
+
+/// P-REC-2, P-REC-3, P-REC-4, P-REC-5.
+#[test]
+fn a_question_is_answered_in_parts_that_fill_its_spans() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    let chunks: Vec<Chunk> = (0..100).map(|number| bench.chunk(number)).collect();
+    for chunk in &chunks {
+        bench.publish(link, chunk);
+    }
+    let dead = bench.signed(bench.chunk(500).name(), 0, b"x");
+    bench.publish(link, &dead);
+    let whole = Span::from(bench.prefix());
+    let few = Span::new(chunks[10].name(), chunks[41].name()).unwrap();
+    let ask = |id, span| {
+        let spans = vec![span];
+        Frame::Reconcile(Reconcile::Ask { id, spans })
+    };
+    let listed: Vec<Listed> = chunks[10..42]
+        .iter()
+        .map(|chunk| Listed::new(chunk.name(), chunk.digest()))
+        .collect();
+    let expected = Part {
+        span: few,
+        holds: Holds::Names(listed),
+    };
+    assert_eq!(told(&bench.say(link, ask(1, few))), [expected]);
+    let parts = told(&bench.say(link, ask(1, whole)));
+    assert!((2..=16).contains(&parts.len()));
+    let mut next = whole.first();
+    let mut most = 0;
+    for part in &parts {
+        assert_eq!(part.span.first(), next);
+        next = Name(part.span.last().0 + 1);
+        let mut own = Summary::default();
+        let within = chunks.iter().filter(|chunk| part.span.contains(chunk.name()));
+        within.for_each(|chunk| own.add(chunk.digest()));
+        assert_eq!(part.holds, Holds::Summary(own));
+        most = most.max(own.count);
+    }
+    assert_eq!(parts[parts.len() - 1].span.last(), whole.last());
+    assert!(most <= 50, "at most half");
+    let spans = vec![few];
+    let heard = bench.say(link, Frame::Reconcile(Reconcile::Want { id: 1, spans }));
+    assert_eq!(delivered(&heard), chunks[10..42]);
+    assert!(cursor(&heard).is_some());
+}
+
+/// P-REC-3: one question at a time, and no wider than a subscription.
+#[test]
+fn questions_have_limits() {
+    let mut bench = Bench::new(Tier::Origin);
+    let ask = |id, span| {
+        let spans = vec![span];
+        Frame::Reconcile(Reconcile::Ask { id, spans })
+    };
+    let link = bench.client();
+    let wide = bench.say(link, ask(1, Span::ALL));
+    assert_eq!(closed(&wide), Some(Misbehaved::OverLimit));
+    let link = bench.client();
+    let own = Span::from(bench.prefix());
+    bench.tell(link, ask(1, own));
+    let second = bench.say(link, ask(2, own));
+    assert_eq!(closed(&second), Some(Misbehaved::OverLimit));
+}
+
+/// P-REC-6, P-REC-7: a child asks a parent that is new to it, believes only what fits its question,
+/// and sends up what the parent lacks, also what another origin had acknowledged.
+#[test]
+fn a_new_parent_is_asked_and_gets_what_it_lacks() {
+    for honest in [true, false] {
+        let mut bench = Bench::new(Tier::Local);
+        let writer = bench.client();
+        let chunk = bench.chunk(0);
+        bench.publish(writer, &chunk);
+        for (number, store) in [[4; 16], [5; 16]].into_iter().enumerate() {
+            let relay = format!("parent {number}");
+            let up = bench.join(Role::Upstream { relay });
+            let Frame::Hello(greeting) = hello(1, 1) else {
+                panic!("a HELLO")
+            };
+            let greeting = Frame::Hello(Hello {
+                tier: Tier::Origin,
+                features: Hello::RECONCILES,
+                store,
+                ..greeting
+            });
+            let heard = bench.say(up, greeting);
+            let published = heard
+                .iter()
+                .any(|heard| matches!(heard, Heard::Frame(Frame::Publish(_))));
+            let asked = heard.iter().find_map(|heard| match heard {
+                Heard::Frame(Frame::Reconcile(Reconcile::Ask { id, spans })) => {
+                    Some((*id, spans.clone()))
+                }
+                _ => None,
+            });
+            assert_eq!((published, asked.is_some()), (number == 0, number == 1));
+            let Some((id, spans)) = asked else {
+                let names = [chunk.name(), bench.registration.grant.name()];
+                let acks = names.map(|name| (name, Outcome::Stored(Tier::Origin)));
+                bench.say(up, Frame::Ack(acks.into()));
+                continue;
+            };
+            let part = |span: &Span| Part {
+                span: *span,
+                holds: Holds::Names(Vec::new()),
+            };
+            let mut parts: Vec<Part> = spans.iter().map(part).collect();
+            if !honest {
+                parts.pop();
+            }
+            let heard = bench.say(up, Frame::Reconcile(Reconcile::Tell { id, parts }));
+            let published = heard.iter().any(|heard| match heard {
+                Heard::Frame(Frame::Publish(chunks)) => chunks.contains(&chunk),
+                _ => false,
+            });
+            assert_eq!(published, honest);
+            let expected = (!honest).then_some(Misbehaved::NotAsked);
+            assert_eq!(closed(&heard), expected);
+        }
+    }
 }

@@ -2,9 +2,10 @@
 //! good one means is judged by the code and then stands in the files, to be read by people.
 
 use proto::{
-    Chunk, Cursor, Fields, Frame, Grant, GrantId, Hello, Limits, Name, Order, OriginId, Outcome,
-    Path, Pattern, Place, Prefix, PublicKey, Refused, Registration, Rule, Signer, Start, Tier,
-    Timestamp, Verbs, limits, split, split_with_key,
+    Chunk, Cursor, Fields, Frame, Grant, GrantId, Hello, Holds, Limits, Listed, Name, Order,
+    OriginId, Outcome, Part, Path, Pattern, Place, Prefix, PublicKey, Reconcile, Refused,
+    Registration, Rule, Signer, Span, Start, Summary, Tier, Timestamp, Verbs, limits, split,
+    split_with_key,
 };
 use serde_json::{Value, json};
 
@@ -570,7 +571,6 @@ fn one_of_each() -> Vec<Frame> {
             id: 2,
             names: vec![message(5, 1), Name(u128::MAX)],
         },
-        Frame::Reconcile(vec![1, 2, 3].into()),
         Frame::Reach {
             tier: Tier::Origin,
             relay: "relay.example.org:4470".into(),
@@ -636,8 +636,52 @@ fn frames() -> Vec<Case> {
         input["skips"] = true.into();
         cases.push(good(&[id], note, input));
     }
+    let ids = &["P-FRAME-2", "P-REC-1"];
+    cases.extend(
+        reconciles()
+            .into_iter()
+            .map(|(note, said)| good(ids, note, stream(&Frame::Reconcile(said).to_bytes()))),
+    );
     cases.extend(bad_frames());
     cases
+}
+
+fn reconciles() -> Vec<(&'static str, Reconcile)> {
+    let span = |first, last| Span::new(first, last).unwrap();
+    let own: Span = Name::team_prefix(place(2), Path::Message).into();
+    let (one, end) = (message(5, 1), Name(u128::MAX));
+    let listed = |name, seed: u8| {
+        let chunk = Chunk::sign(name, at(NOW), GrantId::NONE, b"x", &signer(seed)).unwrap();
+        Listed::new(name, chunk.digest())
+    };
+    let mut held = Summary::default();
+    for number in 0..33 {
+        let name = message(5, number);
+        let chunk = Chunk::sign(name, at(NOW), GrantId::NONE, b"x", &signer(3)).unwrap();
+        held.add(chunk.digest());
+    }
+    let parts = vec![
+        Part {
+            span: span(own.first(), one),
+            holds: Holds::Names(vec![listed(message(5, 0), 3), listed(one, 4)]),
+        },
+        Part {
+            span: span(message(5, 2), own.last()),
+            holds: Holds::Summary(held),
+        },
+    ];
+    vec![
+        ("a question", Reconcile::Ask { id: 7, spans: vec![own] }),
+        ("a question about nothing", Reconcile::Ask { id: 7, spans: vec![] }),
+        ("a list, and a fingerprint of 33 chunks", Reconcile::Tell { id: 7, parts }),
+        (
+            "one name, and all from another to the highest",
+            Reconcile::Want {
+                id: 8,
+                spans: vec![span(one, one), span(message(5, 9), end)],
+            },
+        ),
+    ]
 }
 
 /// An id, a note, the bytes, and what they are refused as.
@@ -648,6 +692,7 @@ const MALFORMED: &str = "MalformedFrame";
 fn bad_frames() -> Vec<Case> {
     let all = frames_of_wrong_length().into_iter();
     all.chain(frames_of_undefined_values())
+        .chain(bad_reconciles())
         .map(|(id, note, bytes, error)| bad(&[id, "P-CODE-1"], note, stream(&bytes), error))
         .collect()
 }
@@ -685,6 +730,48 @@ fn frames_of_wrong_length() -> Vec<BadFrame> {
             "a chain of five",
             raw(2, &five),
             "FrameTooLong",
+        ),
+    ]
+}
+
+fn bad_reconciles() -> Vec<BadFrame> {
+    let body = |kind: u8, count: [u8; 2], rest: &[u8]| {
+        raw(10, &[&[kind, 0, 0, 0, 1][..], &count, rest].concat())
+    };
+    let highest = [&[0xff; 18][..], &[3]].concat();
+    let beyond = [&highest[..], &[1]].concat();
+    let behind = [&highest[..], &[0, 0, 0]].concat();
+    vec![
+        ("P-REC-1", "65 spans", body(0, [0, 65], &[]), "FrameTooLong"),
+        ("P-REC-1", "1025 parts", body(1, [4, 1], &[]), "FrameTooLong"),
+        ("P-REC-1", "1025 wishes", body(2, [4, 1], &[]), "FrameTooLong"),
+        ("P-REC-1", "an undefined kind", body(3, [0, 0], &[]), MALFORMED),
+        (
+            "P-REC-1",
+            "a longer form of a number",
+            body(0, [0, 1], &[0x80, 0, 0]),
+            MALFORMED,
+        ),
+        ("P-REC-1", "a number of 129 bits", body(0, [0, 1], &[&[0xff; 18][..], &[7, 0]].concat()), MALFORMED),
+        ("P-REC-1", "a span beyond the highest name", body(0, [0, 1], &beyond), MALFORMED),
+        ("P-REC-1", "a span behind the highest name", body(0, [0, 2], &behind), MALFORMED),
+        (
+            "P-REC-1",
+            "33 names",
+            body(1, [0, 1], &[0, 99, 1, 33]),
+            "FrameTooLong",
+        ),
+        (
+            "P-REC-1",
+            "a name outside its part",
+            body(1, [0, 1], &[0, 3, 1, 1, 4, 0, 0, 0, 0]),
+            MALFORMED,
+        ),
+        (
+            "P-REC-1",
+            "a part that holds neither",
+            body(1, [0, 1], &[0, 3, 2]),
+            MALFORMED,
         ),
     ]
 }

@@ -284,8 +284,40 @@ fn frame_value(frame: &Frame) -> Value {
         }
         Frame::Unsubscribe { id } => json!({"unsubscribe": {"id": id}}),
         Frame::Fetch { id, names } => json!({"fetch": {"id": id, "names": names_value(names)}}),
-        Frame::Reconcile(body) => json!({"reconcile": hex(body)}),
+        Frame::Reconcile(said) => json!({"reconcile": reconcile_value(said)}),
         Frame::Reach { tier, relay } => json!({"reach": {"tier": tier.word(), "relay": relay}}),
         Frame::Close { reason } => json!({"close": {"reason": reason}}),
+    }
+}
+
+fn reconcile_value(said: &Reconcile) -> Value {
+    let spans = |spans: &[Span]| -> Vec<Value> { spans.iter().map(|span| span_value(*span)).collect() };
+    match said {
+        Reconcile::Ask { id, spans: of } => json!({"ask": {"id": id, "spans": spans(of)}}),
+        Reconcile::Want { id, spans: of } => json!({"want": {"id": id, "spans": spans(of)}}),
+        Reconcile::Tell { id, parts } => {
+            let parts: Vec<Value> = parts.iter().map(part_value).collect();
+            json!({"tell": {"id": id, "parts": parts}})
+        }
+    }
+}
+
+fn span_value(span: Span) -> Value {
+    json!([hex(&span.first().to_bytes()), hex(&span.last().to_bytes())])
+}
+
+fn part_value(part: &Part) -> Value {
+    let span = span_value(part.span);
+    match &part.holds {
+        Holds::Summary(held) => {
+            json!({"span": span, "count": held.count, "sum": hex(&held.sum.to_be_bytes())})
+        }
+        Holds::Names(names) => {
+            let name = |listed: &Listed| {
+                json!([hex(&listed.name.to_bytes()), hex(&listed.check.to_be_bytes())])
+            };
+            let names: Vec<Value> = names.iter().map(name).collect();
+            json!({"span": span, "names": names})
+        }
     }
 }

@@ -93,7 +93,10 @@ fn a_link_that_breaks_the_protocol_is_closed() {
     for frame in [
         Frame::Publish(Vec::new()),
         Frame::Unsubscribe { id: 1 },
-        Frame::Reconcile(Vec::new().into()),
+        Frame::Reconcile(Reconcile::Tell {
+            id: 1,
+            parts: Vec::new(),
+        }),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let mut device = Device::open(directory.path(), CHEAP).unwrap();

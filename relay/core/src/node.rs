@@ -11,11 +11,13 @@ use proto::{Frame, Hello, Misbehaved, Name, PublicKey, Refused, Tier, Timestamp}
 
 use crate::store::{Store, StoreError, StoreId};
 
+mod answers;
 mod feed;
 mod fetch;
 mod grants;
 mod link;
 mod quota;
+mod reconcile;
 mod snapshot;
 mod subscriptions;
 mod upstream;
@@ -36,6 +38,8 @@ const SWEEP_CHUNKS: usize = 1024;
 const MARK_MS: u64 = 250;
 /// Refusals and misbehaviours told to the operator per second; all are counted.
 const NOTES_PER_SECOND: u32 = 10;
+/// Conflicts remembered, so that none is told twice.
+const CONFLICTS: usize = 4096;
 /// Pieces of backlog sent between two looks at new events.
 const SLICES: usize = 8;
 
@@ -253,6 +257,12 @@ enum Work {
     Subscription(LinkId, u32),
     Fetch(LinkId, u32),
     Upward,
+    /// An answer to a question of RECONCILE.
+    Answer(LinkId),
+    /// Chunks that a peer wants after a RECONCILE.
+    Wish(LinkId, u32),
+    /// Our own reconciliation with the parent.
+    Walk,
 }
 
 /// One node of the tree.
@@ -274,6 +284,8 @@ pub struct Node<S> {
     sweep_at: Timestamp,
     store_failed: bool,
     notes: Bucket,
+    /// Names of conflicts that the operator was told of.
+    conflicts: BTreeSet<Name>,
 }
 
 impl<S: Store> Node<S> {
@@ -299,6 +311,7 @@ impl<S: Store> Node<S> {
             sweep_at: now.plus_millis(SWEEP_MS),
             store_failed: false,
             notes: Bucket::new(NOTES_PER_SECOND, 1000, now),
+            conflicts: BTreeSet::new(),
         };
         node.grants
             .load(&node.config.origins, &mut node.store, now)?;
@@ -334,6 +347,9 @@ impl<S: Store> Node<S> {
                 Work::Subscription(link, id) => self.serve_subscription(link, id),
                 Work::Fetch(link, id) => self.serve_fetch(link, id),
                 Work::Upward => self.send_upward(),
+                Work::Answer(link) => self.serve_answer(link),
+                Work::Wish(link, id) => self.serve_wish(link, id),
+                Work::Walk => self.serve_walk(),
             }
         }
         if self.marks_at.is_some_and(|at| at <= self.now) {
@@ -412,7 +428,7 @@ impl<S: Store> Node<S> {
         let hello = Hello {
             oldest: version,
             newest: version,
-            features: 0,
+            features: Hello::RECONCILES,
             tier: self.config.tier,
             time: self.now,
             store,
@@ -451,7 +467,8 @@ impl<S: Store> Node<S> {
             (_, true, Frame::Chunks { id, chunks }) => self.receive_from_above(link, id, chunks),
             (_, true, Frame::CaughtUp { id, cursor, .. }) => self.receive_mark(id, cursor),
             (_, true, Frame::Reach { tier, .. }) => self.receive_reach(tier),
-            (_, _, Frame::Reconcile(_)) => self.misbehaved(link, Misbehaved::NotServed),
+            (_, false, Frame::Reconcile(said)) => self.reconcile_below(link, said),
+            (_, true, Frame::Reconcile(said)) => self.reconcile_above(link, said),
             _ => self.misbehaved(link, Misbehaved::NotAllowed),
         }
     }
@@ -461,12 +478,13 @@ impl<S: Store> Node<S> {
             return self.misbehaved(link, Misbehaved::NoCommonVersion);
         }
         let (tier, store) = (hello.tier, StoreId(hello.store));
+        let reconciles = hello.features & Hello::RECONCILES != 0;
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
         state.hello = Some(hello);
         if matches!(state.role, Role::Upstream { .. }) {
-            self.upstream_ready(tier, store);
+            self.upstream_ready(tier, store, reconciles);
         } else {
             let reach = self.reach_frame();
             self.send(link, &reach);
@@ -575,10 +593,22 @@ impl<S: Store> Node<S> {
         }
     }
 
+    /// Whether the operator is told: not too often, and of a conflict once.
+    fn is_worth_telling(&mut self, name: Name, reason: Refused) -> bool {
+        if reason == Refused::Conflict && self.conflicts.contains(&name) {
+            return false;
+        }
+        let told = self.notes.take(self.now);
+        if told && reason == Refused::Conflict && self.conflicts.len() < CONFLICTS {
+            self.conflicts.insert(name);
+        }
+        told
+    }
+
     /// Counts a refusal, and tells the operator, who is not to be flooded.
     fn count_refused(&mut self, name: Name, reason: Refused) {
         *self.counters.refused.entry(reason).or_default() += 1;
-        if self.notes.take(self.now) {
+        if self.is_worth_telling(name, reason) {
             let note = Note::Refused { name, reason };
             self.effects.push_back(Effect::Note(note));
         }

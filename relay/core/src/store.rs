@@ -4,7 +4,7 @@
 //! Every chunk gets a sequence number that is never used again, also after its chunk has expired.
 //! A cursor is such a number together with the store's id: it means nothing to another store.
 
-use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
+use proto::{Chunk, Cursor, GrantId, Name, OriginId, Path, Prefix, Span, Tier, Timestamp};
 use thiserror::Error;
 
 #[doc(hidden)]
@@ -41,6 +41,21 @@ pub struct Insert {
     pub reached: Tier,
     /// Whether it came from below and has to go up.
     pub upward: bool,
+    /// When it is dropped here at the latest, if that is before its expiry and it need not go up.
+    pub until: Timestamp,
+}
+
+impl Insert {
+    /// A chunk that is kept until it expires.
+    pub fn new(chunk: Chunk, reached: Tier, upward: bool) -> Self {
+        let until = chunk.expiry();
+        Self {
+            chunk,
+            reached,
+            upward,
+            until,
+        }
+    }
 }
 
 /// What became of one insert.
@@ -61,6 +76,9 @@ pub enum Progress {
     Reached(Tier),
     /// The parent will never take it: it is not sent up again.
     Stopped,
+    /// The parent does not have it, whatever was known: it has come as far as this tier, ours, and
+    /// has to go up.
+    Lacking(Tier),
 }
 
 /// Where a subscription at an upstream store continues.
@@ -83,12 +101,17 @@ pub struct Batch {
     pub progress: Vec<(Name, Progress)>,
     /// Resume points; the last one of an upstream store and prefix stays.
     pub resume: Vec<ResumePoint>,
+    /// The upstream store which from now on has all that this one has, but for what has to go up.
+    pub in_step: Option<StoreId>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.inserts.is_empty() && self.progress.is_empty() && self.resume.is_empty()
+        self.inserts.is_empty()
+            && self.progress.is_empty()
+            && self.resume.is_empty()
+            && self.in_step.is_none()
     }
 }
 
@@ -136,6 +159,99 @@ pub struct Page {
     pub end: bool,
 }
 
+/// A chunk that is here, without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub name: Name,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// [`Chunk::digest`].
+    pub digest: u128,
+}
+
+/// On whose account a chunk is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Account {
+    /// A grant's.
+    Grant(GrantId),
+    /// An organisation's: all its chunks but those that need no grant.
+    Org(OriginId, u32),
+    /// The key packages of an organisation that need no grant.
+    KeyPackages(OriginId, u32),
+}
+
+impl Account {
+    /// The accounts of a chunk: its grant's, if it has one, and its organisation's.
+    pub fn of(name: Name, grant: GrantId) -> impl Iterator<Item = Self> {
+        let place = name.place();
+        let granted = grant != GrantId::NONE;
+        let org = if granted || name.path() != Path::KeyPackage {
+            Self::Org(place.origin, place.org)
+        } else {
+            Self::KeyPackages(place.origin, place.org)
+        };
+        granted
+            .then_some(Self::Grant(grant))
+            .into_iter()
+            .chain([org])
+    }
+
+    /// A key for tables: one byte for the kind, eight for the owner.
+    pub fn key(self) -> [u8; 9] {
+        let of = |kind: u8, origin: OriginId, org: u32| {
+            (u128::from(kind) << 64) | (u128::from(origin.get()) << 32) | u128::from(org)
+        };
+        let number = match self {
+            Self::Grant(GrantId(id)) => (1 << 64) | u128::from(u64::from_be_bytes(id)),
+            Self::Org(origin, org) => of(2, origin, org),
+            Self::KeyPackages(origin, org) => of(3, origin, org),
+        };
+        let mut key = [0; 9];
+        key.copy_from_slice(&number.to_be_bytes()[7..]);
+        key
+    }
+}
+
+/// What is kept on an account: enough to say at any time how many bytes are kept for how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of its chunks.
+    pub bytes: u64,
+    /// The sum of each chunk's bytes times its expiry in seconds.
+    pub weight: u128,
+}
+
+impl Usage {
+    /// Of one chunk of so many bytes.
+    pub fn of(bytes: usize, expiry: Timestamp) -> Self {
+        let bytes = bytes as u64;
+        let seconds = expiry.millis() / 1000;
+        Self {
+            bytes,
+            weight: u128::from(bytes) * u128::from(seconds),
+        }
+    }
+
+    /// Puts another on top.
+    pub fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.weight = self.weight.saturating_add(other.weight);
+    }
+
+    /// Takes another off.
+    pub fn take(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.weight = self.weight.saturating_sub(other.weight);
+    }
+
+    /// Bytes times the seconds for which they have to be kept from now on.
+    pub fn byte_seconds(self, now: Timestamp) -> u64 {
+        let past = u128::from(self.bytes) * u128::from(now.millis() / 1000);
+        u64::try_from(self.weight.saturating_sub(past)).unwrap_or(u64::MAX)
+    }
+}
+
 /// Why a store could not do it. The text is for people: one line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
@@ -178,16 +294,17 @@ pub trait Store {
     /// [`StoreError`] when it cannot be read.
     fn scan(&mut self, scan: &Scan) -> Result<Page, StoreError>;
 
-    /// Chunks under a prefix in the order of their names, behind `after`.
+    /// Chunks in a span in the order of their names, from its beginning.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read.
-    fn range(
-        &mut self,
-        prefix: Prefix,
-        after: Option<Name>,
-        limit: usize,
-    ) -> Result<Vec<Chunk>, StoreError>;
+    fn range(&mut self, span: Span, limit: usize) -> Result<Vec<Chunk>, StoreError>;
+
+    /// What is alive in a span, in the order of the names, from its beginning. No chunk is read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn names(&mut self, span: Span, limit: usize, now: Timestamp) -> Result<Vec<Held>, StoreError>;
 
     /// Chunks above a sequence number that have to go up and have not come as far as `goal`.
     ///
@@ -208,9 +325,32 @@ pub trait Store {
     /// The highest sequence number ever given, 0 at first.
     fn last_sequence(&self) -> u64;
 
-    /// Removes at most `limit` chunks that expired before `now`, and says how many.
+    /// The upstream store that has all that this one has, but for what has to go up.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn in_step(&mut self) -> Result<Option<StoreId>, StoreError>;
+
+    /// What is kept on an account.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn usage(&mut self, account: Account) -> Result<Usage, StoreError>;
+
+    /// Bytes of all chunks.
+    fn bytes(&self) -> u64;
+
+    /// Removes at most `limit` chunks whose time is over (their expiry, or `until` if they need not go
+    /// up), and says how many.
     ///
     /// # Errors
     /// [`StoreError`] when nothing was removed.
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Removes the oldest chunks, `limit` at most, until there are no more than `bytes` of them.
+    /// Grants stay, and what has to go up. Says how many were removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was removed.
+    fn evict(&mut self, bytes: u64, limit: usize) -> Result<usize, StoreError>;
 }

@@ -2,38 +2,44 @@
 //! survives a power cut; one transaction for a whole batch, so that its price is shared.
 //!
 //! Chunks lie in arrival order (`sequence`, never used again); `place` (origin to team, 78 bits)
-//! finds those of a team's path without a walk through all the others. No SQL leaves this file.
+//! finds those of a team's path without a walk through all the others. The index by name also holds
+//! expiry and digest, so that fingerprints are made from it alone: about 60 bytes a chunk, and no
+//! chunk is read. That a name stands there once is seen to by `put`. No SQL leaves this file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
-use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
+use proto::{Chunk, Cursor, GrantId, Name, Path as NamePath, Prefix, Span, Tier, Timestamp};
 use relay_core::store::{
-    Batch, Direction, Insert, Page, Progress, Put, ResumePoint, Scan, Store, StoreError, StoreId,
-    Stored,
+    Account, Batch, Direction, Held, Insert, Page, Progress, Put, ResumePoint, Scan, Store,
+    StoreError, StoreId, Stored, Usage,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
 /// The version of the tables; a file with another one is refused.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Rows that one scan looks at, at most, so that a rare prefix cannot hold up the node.
 const ROWS_PER_SCAN: u64 = 2048;
 /// How long another program may hold the file before we give up, in milliseconds.
 const BUSY_MS: u64 = 2000;
 
 const TABLES: &str = "
-CREATE TABLE store (id BLOB NOT NULL) STRICT;
+CREATE TABLE store (id BLOB NOT NULL, in_step BLOB) STRICT;
 CREATE TABLE chunks (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  name BLOB NOT NULL UNIQUE,
+  name BLOB NOT NULL,
   place BLOB NOT NULL,
   expiry INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  digest BLOB NOT NULL,
   reached INTEGER NOT NULL,
   upward INTEGER NOT NULL DEFAULT 0,
   chunk BLOB NOT NULL
 ) STRICT;
 CREATE INDEX chunks_by_place ON chunks (place, sequence);
-CREATE INDEX chunks_by_expiry ON chunks (expiry);
+CREATE INDEX chunks_by_name ON chunks (name, expiry, digest);
+CREATE INDEX chunks_by_until ON chunks (until, upward, expiry);
 CREATE INDEX chunks_upward ON chunks (sequence, reached) WHERE upward = 1;
 CREATE TABLE resume (
   upstream BLOB NOT NULL,
@@ -42,6 +48,11 @@ CREATE TABLE resume (
   cursor BLOB NOT NULL,
   PRIMARY KEY (upstream, first, bits)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE accounts (
+  account BLOB NOT NULL PRIMARY KEY,
+  bytes INTEGER NOT NULL,
+  weight BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// A store in one SQLite file, for one process at a time.
@@ -49,7 +60,74 @@ pub struct SqliteStore {
     connection: Connection,
     id: StoreId,
     last: u64,
+    bytes: u64,
     path: String,
+}
+
+/// What a transaction does to the accounts, written at its end.
+#[derive(Default)]
+struct Ledger {
+    added: BTreeMap<Account, Usage>,
+    removed: BTreeMap<Account, Usage>,
+    bytes_added: u64,
+    bytes_removed: u64,
+}
+
+impl Ledger {
+    fn add(&mut self, name: Name, grant: GrantId, usage: Usage) {
+        self.bytes_added += usage.bytes;
+        for account in Account::of(name, grant) {
+            self.added.entry(account).or_default().add(usage);
+        }
+    }
+
+    fn remove(&mut self, name: Name, grant: GrantId, usage: Usage) {
+        self.bytes_removed += usage.bytes;
+        for account in Account::of(name, grant) {
+            self.removed.entry(account).or_default().add(usage);
+        }
+    }
+
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let none = Usage::default();
+        let accounts: BTreeSet<_> = self.added.keys().chain(self.removed.keys()).collect();
+        for account in accounts {
+            let mut usage = read_usage(transaction, *account)?;
+            usage.add(*self.added.get(account).unwrap_or(&none));
+            usage.take(*self.removed.get(account).unwrap_or(&none));
+            if usage == none {
+                transaction
+                    .prepare_cached("DELETE FROM accounts WHERE account = ?1")?
+                    .execute([account.key().as_slice()])?;
+            } else {
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO accounts (account, bytes, weight) VALUES (?1, ?2, ?3)
+                         ON CONFLICT (account) DO UPDATE
+                         SET bytes = excluded.bytes, weight = excluded.weight",
+                    )?
+                    .execute(params![
+                        account.key().as_slice(),
+                        to_sql(usage.bytes),
+                        usage.weight.to_be_bytes().as_slice()
+                    ])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_usage(connection: &Connection, account: Account) -> rusqlite::Result<Usage> {
+    let usage = connection
+        .prepare_cached("SELECT bytes, weight FROM accounts WHERE account = ?1")?
+        .query_row([account.key().as_slice()], |row| {
+            Ok(Usage {
+                bytes: row.get::<_, i64>(0)? as u64,
+                weight: u128::from_be_bytes(row.get(1)?),
+            })
+        })
+        .optional()?;
+    Ok(usage.unwrap_or_default())
 }
 
 impl SqliteStore {
@@ -80,10 +158,12 @@ impl SqliteStore {
             .map_err(explain)?;
         let id = id.try_into().map_err(|_| damaged(&shown, "it has no id"))?;
         let last = last_sequence(&connection).map_err(explain)?;
+        let bytes = all_bytes(&connection).map_err(explain)?;
         Ok(Self {
             connection,
             id: StoreId(id),
             last,
+            bytes,
             path: shown,
         })
     }
@@ -117,12 +197,13 @@ impl SqliteStore {
         explain(&self.path, error)
     }
 
-    fn write(&mut self, batch: &Batch) -> rusqlite::Result<(Vec<Put>, u64)> {
+    fn write(&mut self, batch: &Batch) -> rusqlite::Result<(Vec<Put>, u64, Ledger)> {
         let mut last = self.last;
+        let mut ledger = Ledger::default();
         let transaction = self.connection.transaction()?;
         let mut puts = Vec::with_capacity(batch.inserts.len());
         for insert in &batch.inserts {
-            puts.push(put(&transaction, insert, &mut last)?);
+            puts.push(put(&transaction, insert, &mut last, &mut ledger)?);
         }
         for (name, progress) in &batch.progress {
             advance(&transaction, *name, *progress)?;
@@ -130,8 +211,42 @@ impl SqliteStore {
         for point in &batch.resume {
             resume(&transaction, point)?;
         }
+        if let Some(StoreId(id)) = batch.in_step {
+            transaction
+                .prepare_cached("UPDATE store SET in_step = ?1")?
+                .execute([id.as_slice()])?;
+        }
+        ledger.write(&transaction)?;
         transaction.commit()?;
-        Ok((puts, last))
+        Ok((puts, last, ledger))
+    }
+
+    /// Removes the chunks that a query names with their sequence, name, expiry, length and grant.
+    fn remove(&mut self, sql: &str, values: [i64; 2], least: u64) -> rusqlite::Result<usize> {
+        let transaction = self.connection.transaction()?;
+        let mut ledger = Ledger::default();
+        let mut removed = 0;
+        {
+            let mut query = transaction.prepare_cached(sql)?;
+            let mut rows = query.query(values)?;
+            while let Some(row) = rows.next()? {
+                if self.bytes - ledger.bytes_removed <= least {
+                    break;
+                }
+                let expiry = Timestamp::from_millis(row.get::<_, i64>(2)? as u64);
+                let name = Name(u128::from_be_bytes(row.get(1)?));
+                let usage = Usage::of(row.get::<_, i64>(3)? as usize, expiry);
+                ledger.remove(name, GrantId(row.get(4)?), usage);
+                transaction
+                    .prepare_cached("DELETE FROM chunks WHERE sequence = ?1")?
+                    .execute([row.get::<_, i64>(0)?])?;
+                removed += 1;
+            }
+        }
+        ledger.write(&transaction)?;
+        transaction.commit()?;
+        self.bytes -= ledger.bytes_removed;
+        Ok(removed)
     }
 }
 
@@ -171,30 +286,35 @@ fn last_sequence(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(last.unwrap_or(0) as u64)
 }
 
-fn put(transaction: &Transaction<'_>, insert: &Insert, last: &mut u64) -> rusqlite::Result<Put> {
+fn all_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let bytes: i64 = connection.query_row(
+        "SELECT coalesce(sum(bytes), 0) FROM accounts WHERE account >= x'02'",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(bytes as u64)
+}
+
+fn put(
+    transaction: &Transaction<'_>,
+    insert: &Insert,
+    last: &mut u64,
+    ledger: &mut Ledger,
+) -> rusqlite::Result<Put> {
     let name = insert.chunk.name();
-    let inserted = transaction
-        .prepare_cached(
-            "INSERT INTO chunks (name, place, expiry, reached, upward, chunk)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING",
-        )?
-        .execute(params![
-            name.to_bytes().as_slice(),
-            place(name).as_slice(),
-            insert.chunk.expiry().millis() as i64,
-            insert.reached as i64,
-            insert.upward,
-            insert.chunk.encoded().as_ref(),
-        ])?;
-    if inserted == 1 {
-        *last = transaction.last_insert_rowid() as u64;
-        return Ok(Put::New(*last));
-    }
-    let (sequence, reached, bytes): (i64, i64, Vec<u8>) = transaction
+    let known: Option<(i64, i64, Vec<u8>)> = transaction
         .prepare_cached("SELECT sequence, reached, chunk FROM chunks WHERE name = ?1")?
         .query_row([name.to_bytes().as_slice()], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
+        })
+        .optional()?;
+    let Some((sequence, reached, bytes)) = known else {
+        *last = put_new(transaction, insert)?;
+        let chunk = &insert.chunk;
+        let usage = Usage::of(chunk.encoded().len(), chunk.expiry());
+        ledger.add(name, chunk.grant(), usage);
+        return Ok(Put::New(*last));
+    };
     if bytes != insert.chunk.encoded().as_ref() {
         return Ok(Put::Conflict);
     }
@@ -203,6 +323,26 @@ fn put(transaction: &Transaction<'_>, insert: &Insert, last: &mut u64) -> rusqli
         advance(transaction, name, Progress::Reached(insert.reached))?;
     }
     Ok(Put::Same(known.max(insert.reached), sequence as u64))
+}
+
+fn put_new(transaction: &Transaction<'_>, insert: &Insert) -> rusqlite::Result<u64> {
+    let name = insert.chunk.name();
+    transaction
+        .prepare_cached(
+            "INSERT INTO chunks (name, place, expiry, until, digest, reached, upward, chunk)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            name.to_bytes().as_slice(),
+            place(name).as_slice(),
+            to_sql(insert.chunk.expiry().millis()),
+            to_sql(insert.until.min(insert.chunk.expiry()).millis()),
+            insert.chunk.digest().to_be_bytes().as_slice(),
+            insert.reached as i64,
+            insert.upward,
+            insert.chunk.encoded().as_ref(),
+        ])?;
+    Ok(transaction.last_insert_rowid() as u64)
 }
 
 fn advance(transaction: &Transaction<'_>, name: Name, progress: Progress) -> rusqlite::Result<()> {
@@ -217,6 +357,9 @@ fn advance(transaction: &Transaction<'_>, name: Name, progress: Progress) -> rus
         Progress::Stopped => transaction
             .prepare_cached("UPDATE chunks SET upward = 0 WHERE name = ?1")?
             .execute([key.as_slice()])?,
+        Progress::Lacking(tier) => transaction
+            .prepare_cached("UPDATE chunks SET upward = 1, reached = ?2 WHERE name = ?1")?
+            .execute(params![key.as_slice(), tier as i64])?,
     };
     Ok(())
 }
@@ -242,8 +385,9 @@ impl Store for SqliteStore {
     }
 
     fn put_if_absent(&mut self, batch: &Batch) -> Result<Vec<Put>, StoreError> {
-        let (puts, last) = self.write(batch).map_err(|error| self.explain(error))?;
+        let (puts, last, ledger) = self.write(batch).map_err(|error| self.explain(error))?;
         self.last = last;
+        self.bytes += ledger.bytes_added;
         Ok(puts)
     }
 
@@ -267,25 +411,37 @@ impl Store for SqliteStore {
         found.map_err(|error| self.explain(error))
     }
 
-    fn range(
-        &mut self,
-        prefix: Prefix,
-        after: Option<Name>,
-        limit: usize,
-    ) -> Result<Vec<Chunk>, StoreError> {
-        let first = match after {
-            None => prefix.first(),
-            Some(Name(u128::MAX)) => return Ok(Vec::new()),
-            Some(after) => Name(after.0 + 1).max(prefix.first()),
-        };
+    fn range(&mut self, span: Span, limit: usize) -> Result<Vec<Chunk>, StoreError> {
         self.connection
             .prepare_cached(
                 "SELECT chunk FROM chunks WHERE name BETWEEN ?1 AND ?2 ORDER BY name LIMIT ?3",
             )
             .and_then(|mut query| {
-                let bounds = (first.to_bytes(), prefix.last().to_bytes());
+                let bounds = (span.first().to_bytes(), span.last().to_bytes());
                 let values = params![bounds.0.as_slice(), bounds.1.as_slice(), limit as i64];
                 query.query_map(values, |row| chunk(row, 0))?.collect()
+            })
+            .map_err(|error| self.explain(error))
+    }
+
+    fn names(&mut self, span: Span, limit: usize, now: Timestamp) -> Result<Vec<Held>, StoreError> {
+        let held = |row: &Row<'_>| {
+            Ok(Held {
+                name: Name(u128::from_be_bytes(row.get(0)?)),
+                sequence: row.get::<_, i64>(1)? as u64,
+                digest: u128::from_be_bytes(row.get(2)?),
+            })
+        };
+        self.connection
+            .prepare_cached(
+                "SELECT name, sequence, digest FROM chunks INDEXED BY chunks_by_name
+                 WHERE name BETWEEN ?1 AND ?2 AND expiry > ?4 ORDER BY name LIMIT ?3",
+            )
+            .and_then(|mut query| {
+                let (first, last) = (span.first().to_bytes(), span.last().to_bytes());
+                let now = to_sql(now.millis());
+                let values = params![first.as_slice(), last.as_slice(), limit as i64, now];
+                query.query_map(values, held)?.collect()
             })
             .map_err(|error| self.explain(error))
     }
@@ -329,13 +485,38 @@ impl Store for SqliteStore {
         self.last
     }
 
+    fn in_step(&mut self) -> Result<Option<StoreId>, StoreError> {
+        let id: Option<[u8; 16]> = self
+            .connection
+            .query_row("SELECT in_step FROM store", [], |row| row.get(0))
+            .map_err(|error| self.explain(error))?;
+        Ok(id.map(StoreId))
+    }
+
+    fn usage(&mut self, account: Account) -> Result<Usage, StoreError> {
+        read_usage(&self.connection, account).map_err(|error| self.explain(error))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.connection
-            .prepare_cached(
-                "DELETE FROM chunks WHERE sequence IN
-                 (SELECT sequence FROM chunks WHERE expiry <= ?1 ORDER BY expiry LIMIT ?2)",
-            )
-            .and_then(|mut query| query.execute(params![now.millis() as i64, limit as i64]))
+        let sql = "SELECT sequence, name, expiry, length(chunk), substr(chunk, 25, 8) FROM chunks
+             WHERE sequence IN (SELECT sequence FROM chunks INDEXED BY chunks_by_until
+             WHERE until <= ?1 AND (upward = 0 OR expiry <= ?1) ORDER BY until LIMIT ?2)";
+        self.remove(sql, [to_sql(now.millis()), limit as i64], 0)
+            .map_err(|error| self.explain(error))
+    }
+
+    fn evict(&mut self, bytes: u64, limit: usize) -> Result<usize, StoreError> {
+        if self.bytes <= bytes {
+            return Ok(0);
+        }
+        let sql = "SELECT sequence, name, expiry, length(chunk), substr(chunk, 25, 8) FROM chunks
+             WHERE upward = 0 AND NOT (substr(name, 4, 1) = x'01' AND hex(substr(name, 5, 1)) = printf('%02X', ?1))
+             ORDER BY sequence LIMIT ?2";
+        self.remove(sql, [NamePath::Grant.number().into(), limit as i64], bytes)
             .map_err(|error| self.explain(error))
     }
 }
@@ -531,11 +712,7 @@ mod tests {
     }
 
     fn batch(chunks: &[Chunk]) -> Batch {
-        let insert = |chunk: &Chunk| Insert {
-            chunk: chunk.clone(),
-            reached: Tier::Local,
-            upward: true,
-        };
+        let insert = |chunk: &Chunk| Insert::new(chunk.clone(), Tier::Local, true);
         Batch {
             inserts: chunks.iter().map(insert).collect(),
             ..Batch::default()
@@ -553,7 +730,7 @@ mod tests {
         drop(store);
         let mut store = SqliteStore::open(&path).unwrap();
         assert_eq!((store.id(), store.last_sequence()), (id, 5));
-        assert_eq!(store.range(Prefix::ALL, None, 9).unwrap(), chunks);
+        assert_eq!(store.range(Span::ALL, 9).unwrap(), chunks);
         assert_eq!(store.upward(Tier::Origin, 0, 9).unwrap().len(), 5);
         let mode: String = store
             .connection
@@ -580,7 +757,7 @@ mod tests {
         let full = store.put_if_absent(&batch(&chunks)).unwrap_err();
         assert!(matches!(full, StoreError::Full(_)), "{full:?}");
         assert_eq!(store.last_sequence(), 10);
-        assert_eq!(store.range(Prefix::ALL, None, 99).unwrap(), chunks[..10]);
+        assert_eq!(store.range(Span::ALL, 99).unwrap(), chunks[..10]);
         store.limit_pages(u32::MAX).unwrap();
         assert_eq!(store.put_if_absent(&batch(&chunks)).unwrap().len(), 2000);
     }

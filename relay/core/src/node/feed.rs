@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{Closed, Effect, LinkId, Node, Note};
-use crate::store::{Batch, Insert, Progress, Put, ResumePoint, Store, StoreError};
+use crate::store::{Batch, Insert, Progress, Put, ResumePoint, Store, StoreError, StoreId};
 
 /// Who sent a chunk, and so who is told what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,7 @@ pub(super) struct Feed {
     progress: Vec<(Name, Progress)>,
     resume: Vec<ResumePoint>,
     fetches_done: Vec<u32>,
+    in_step: Option<StoreId>,
     /// Links with acknowledgements to be sent.
     acks_due: BTreeSet<LinkId>,
     /// Links that were cut off during this commit: what else they sent is not looked at.
@@ -56,7 +57,11 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn len(&self) -> usize {
-        self.queue.len() + self.progress.len() + self.resume.len() + self.fetches_done.len()
+        self.queue.len()
+            + self.progress.len()
+            + self.resume.len()
+            + self.fetches_done.len()
+            + usize::from(self.in_step.is_some())
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -81,9 +86,14 @@ impl Feed {
         self.fetches_done.push(id);
     }
 
+    pub(super) fn set_in_step(&mut self, store: StoreId) {
+        self.in_step = Some(store);
+    }
+
     /// Drops what depends on chunks from above that could not be stored.
     pub(super) fn discard_marks(&mut self) {
         self.resume.clear();
+        self.in_step = None;
     }
 }
 
@@ -183,7 +193,8 @@ impl<S: Store> Node<S> {
         } else {
             Source::Above
         };
-        if source == Source::Above && !self.upstream.is_subscription(id) {
+        let wished = self.upstream.walk().is_some_and(|walk| walk.is_wish(id));
+        if source == Source::Above && !wished && !self.upstream.is_subscription(id) {
             return;
         }
         for chunk in chunks {
@@ -246,6 +257,7 @@ impl<S: Store> Node<S> {
                 inserts,
                 progress,
                 resume,
+                in_step: mem::take(&mut self.feed.in_step),
             };
             let puts = if batch.is_empty() {
                 Ok(Vec::new())
@@ -293,18 +305,10 @@ impl<S: Store> Node<S> {
         }
         Some(match downstream {
             Some(_) => {
-                let upward = self.config.tier < Tier::Origin;
-                Insert {
-                    chunk,
-                    reached: self.config.tier,
-                    upward,
-                }
+                let tier = self.config.tier;
+                Insert::new(chunk, tier, tier < Tier::Origin)
             }
-            None => Insert {
-                chunk,
-                reached: self.upstream.tier(),
-                upward: false,
-            },
+            None => Insert::new(chunk, self.upstream.tier(), false),
         })
     }
 
@@ -320,6 +324,7 @@ impl<S: Store> Node<S> {
                 chunk,
                 reached,
                 upward: goes_up,
+                ..
             } = insert;
             match put {
                 Put::New(sequence) => {
@@ -342,13 +347,19 @@ impl<S: Store> Node<S> {
                 Put::Conflict => self.refuse(*source, chunk.name(), Refused::Conflict),
             }
         }
+        let mut lacking = false;
         for (name, progress) in batch.progress {
-            if let Progress::Reached(tier) = progress {
-                self.pass_on_reached(name, tier);
+            match progress {
+                Progress::Reached(tier) => self.pass_on_reached(name, tier),
+                Progress::Lacking(_) => lacking = true,
+                Progress::Stopped => {}
             }
         }
         self.deliver(&fresh);
         self.send_fresh_upward(upward);
+        if lacking {
+            self.retry_upward();
+        }
     }
 
     /// Tells the sender, or those who published it, how far a stored chunk has come.
@@ -372,7 +383,7 @@ impl<S: Store> Node<S> {
         if !mem::replace(&mut self.store_failed, true) {
             self.effects.push_back(Effect::Note(Note::Store(error)));
         }
-        let mut from_above = !batch.resume.is_empty();
+        let mut from_above = !batch.resume.is_empty() || batch.in_step.is_some();
         for (source, insert) in sources.iter().zip(&batch.inserts) {
             let chunk = &insert.chunk;
             let stored = self
@@ -436,12 +447,21 @@ impl<S: Store> Node<S> {
     /// encoded once for all that want the same under the same id.
     fn deliver(&mut self, fresh: &[Fresh]) {
         let mut wanted: Vec<(u32, LinkId, usize)> = Vec::new();
+        let mut passed_over: BTreeSet<(LinkId, u32)> = BTreeSet::new();
         for (index, new) in fresh.iter().enumerate() {
             self.table.visit(new.chunk.name(), |(link, id)| {
-                if new.not_to != Some(link) {
+                if new.not_to == Some(link) {
+                    passed_over.insert((link, id));
+                } else {
                     wanted.push((id, link, index));
                 }
             });
+        }
+        // They have it, so that they resume behind it.
+        for (link, id) in passed_over {
+            if self.is_live(link, id) {
+                self.mark_later(link, id);
+            }
         }
         wanted.sort_unstable();
         let mut encoded: Option<(u32, Vec<usize>, bytes::Bytes)> = None;

@@ -77,7 +77,7 @@ impl<S: Store> Node<S> {
         }
     }
 
-    fn send_fetched(&mut self, link: LinkId, id: u32, chunks: &[Chunk]) {
+    pub(super) fn send_fetched(&mut self, link: LinkId, id: u32, chunks: &[Chunk]) {
         for chunk in chunks {
             self.send_grants(link, chunk.grant());
         }
@@ -112,6 +112,9 @@ impl<S: Store> Node<S> {
 
     /// The parent has sent all that it has.
     pub(super) fn fetch_done_above(&mut self, above_id: u32) {
+        if self.wish_done(above_id) {
+            return;
+        }
         if let Some((link, id)) = self.upstream.end_fetch(above_id) {
             self.end_fetch(link, id);
         }

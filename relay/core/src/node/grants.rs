@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::{
     Chunk, Fields, Grant, GrantError, GrantId, Name, OriginId, Path, Place, Prefix, PublicKey,
-    Refused, Timestamp, limits,
+    Refused, Span, Timestamp, limits,
 };
 
 use crate::store::{Store, StoreError};
@@ -78,18 +78,16 @@ impl Grants {
         store: &mut impl Store,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let chunks = store.range(prefix, after, READ_CHUNKS)?;
-            let Some(last) = chunks.last() else {
-                return Ok(());
-            };
-            after = Some(last.name());
+        let mut rest = Some(Span::from(prefix));
+        while let Some(span) = rest {
+            let chunks = store.range(span, READ_CHUNKS)?;
+            rest = chunks.last().and_then(|last| span.behind(last.name()));
             for chunk in &chunks {
                 // One that does not fit is an orphan or has expired: it is of no use, and no harm.
                 let _ = self.admit(chunk, now);
             }
         }
+        Ok(())
     }
 
     /// Whether the origin of a name is served here.

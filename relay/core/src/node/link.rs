@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{GrantId, Hello, Name, Outcome, Timestamp};
 
+use super::answers::{Answer, Wish};
 use super::fetch::Fetch;
 use super::quota::Bucket;
 use super::subscriptions::Subscription;
@@ -20,6 +21,9 @@ pub(super) struct Link {
     pub(super) granted: BTreeSet<GrantId>,
     pub(super) subscriptions: BTreeMap<u32, Subscription>,
     pub(super) fetches: BTreeMap<u32, Fetch>,
+    /// The question of RECONCILE that is being answered, and the wishes being fulfilled.
+    pub(super) answer: Option<Answer>,
+    pub(super) wishes: BTreeMap<u32, Wish>,
     /// Work that waits for room; each subscription and fetch is here at most once.
     pub(super) blocked: Vec<Work>,
     /// Answers that the next flush sends.
@@ -38,6 +42,8 @@ impl Link {
             granted: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            answer: None,
+            wishes: BTreeMap::new(),
             blocked: Vec::new(),
             acks: Vec::new(),
             chunks: Bucket::new(limits.chunks_per_second, 1000, now),
@@ -52,6 +58,9 @@ impl Link {
 
     /// Whether an id that the peer chose is in use.
     pub(super) fn uses(&self, id: u32) -> bool {
-        self.subscriptions.contains_key(&id) || self.fetches.contains_key(&id)
+        self.subscriptions.contains_key(&id)
+            || self.fetches.contains_key(&id)
+            || self.wishes.contains_key(&id)
+            || self.answer.as_ref().is_some_and(|answer| answer.id == id)
     }
 }

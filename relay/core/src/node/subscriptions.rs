@@ -10,7 +10,7 @@ use proto::{Chunk, Frame, GrantId, Misbehaved, Name, Order, Prefix, Start, limit
 
 use super::feed::encode;
 use super::{Closed, Effect, LinkId, MARK_MS, Node, Note, Work};
-use crate::store::{Direction, Page, Scan, Store};
+use crate::store::{Direction, Page, Scan, Store, StoreError};
 
 /// Chunks passed over at once in search of the beginning of "newest n".
 const SEEK_CHUNKS: usize = 512;
@@ -110,7 +110,12 @@ impl<S: Store> Node<S> {
             },
         );
         self.table.insert(prefix, (link, id));
-        self.work.push_back(Work::Subscription(link, id));
+        if matches!(phase, Phase::Live) {
+            let (cursor, live) = (self.store.id().cursor(sent), true);
+            self.send(link, &Frame::CaughtUp { id, cursor, live });
+        } else {
+            self.work.push_back(Work::Subscription(link, id));
+        }
         self.want(prefix);
     }
 
@@ -174,10 +179,7 @@ impl<S: Store> Node<S> {
                 now: self.now,
             }) {
                 Ok(page) => page,
-                Err(error) => {
-                    self.effects.push_back(Effect::Note(Note::Store(error)));
-                    return self.close(link, Closed::StoreFailed);
-                }
+                Err(error) => return self.cannot_read(link, error),
             }
         };
         match phase {
@@ -192,6 +194,12 @@ impl<S: Store> Node<S> {
         {
             self.work.push_back(work);
         }
+    }
+
+    /// What a peer asked for cannot be read now: it asks again after a reconnect.
+    pub(super) fn cannot_read(&mut self, link: LinkId, error: StoreError) {
+        self.effects.push_back(Effect::Note(Note::Store(error)));
+        self.close(link, Closed::StoreFailed);
     }
 
     fn subscription(&mut self, link: LinkId, id: u32) -> Option<&mut Subscription> {
@@ -322,6 +330,11 @@ impl<S: Store> Node<S> {
         false
     }
 
+    pub(super) fn is_live(&mut self, link: LinkId, id: u32) -> bool {
+        self.subscription(link, id)
+            .is_some_and(|own| matches!(own.phase, Phase::Live))
+    }
+
     /// Has a resume mark follow soon.
     pub(super) fn mark_later(&mut self, link: LinkId, id: u32) {
         self.unmarked.insert((link, id));
@@ -332,10 +345,7 @@ impl<S: Store> Node<S> {
         self.marks_at = None;
         let cursor = self.store.id().cursor(self.store.last_sequence());
         for (link, id) in std::mem::take(&mut self.unmarked) {
-            if self
-                .subscription(link, id)
-                .is_some_and(|own| matches!(own.phase, Phase::Live))
-            {
+            if self.is_live(link, id) {
                 self.send(
                     link,
                     &Frame::CaughtUp {
@@ -376,7 +386,7 @@ fn begin(
             },
             floor,
         ),
-        (Order::OldestFirst, Start::Newest(0)) => (Phase::Backlog, top),
+        (Order::OldestFirst, Start::Newest(0)) => (Phase::Live, top),
         (Order::OldestFirst, Start::Newest(_)) => (Phase::Seek { below, left }, top),
         (Order::OldestFirst, _) => (Phase::Backlog, floor),
     }

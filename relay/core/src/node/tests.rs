@@ -7,6 +7,7 @@ use super::{Closed, Limits, Note};
 use world::{World, hello};
 
 mod access;
+mod reconcile;
 mod world;
 
 const TREE: [Tier; 3] = [Tier::Origin, Tier::Cloud, Tier::Local];
@@ -539,10 +540,6 @@ fn every_misbehaviour_has_its_name() {
     };
     let cases = [
         (vec![Frame::Ack(vec![])], Misbehaved::NotAllowed),
-        (
-            vec![Frame::Reconcile(bytes::Bytes::new())],
-            Misbehaved::NotServed,
-        ),
         (
             vec![hello(proto::Timestamp::default(), Tier::Device)],
             Misbehaved::HelloMisplaced,

@@ -10,6 +10,7 @@ use proto::{
     Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, Refused, Start, Tier, Timestamp, limits,
 };
 
+use super::reconcile::Walk;
 use super::{Effect, LinkId, Node, Note, ParentSnapshot, Role, Work};
 use crate::store::{Progress, ResumePoint, Store, StoreId};
 
@@ -30,6 +31,8 @@ struct Parent {
     queued: bool,
     in_flight: BTreeSet<Name>,
     retry_at: Option<Timestamp>,
+    /// If it answers RECONCILE.
+    walk: Option<Walk>,
 }
 
 impl Parent {
@@ -110,6 +113,7 @@ impl Upstream {
             queued: false,
             in_flight: BTreeSet::new(),
             retry_at: None,
+            walk: None,
         });
     }
 
@@ -151,13 +155,37 @@ impl Upstream {
         }
     }
 
-    fn fresh_id(&mut self) -> u32 {
+    pub(super) fn fresh_id(&mut self) -> u32 {
         loop {
             self.next_id = self.next_id.wrapping_add(1);
-            if !self.is_subscription(self.next_id) && !self.is_fetch(self.next_id) {
-                return self.next_id;
+            let id = self.next_id;
+            let walks = self.walk().is_some_and(|walk| walk.uses(id));
+            if !walks && !self.is_subscription(id) && !self.is_fetch(id) {
+                return id;
             }
         }
+    }
+
+    /// The reconciliation with the parent, if it is able to.
+    pub(super) fn walk(&mut self) -> Option<&mut Walk> {
+        self.parent.as_mut()?.walk.as_mut()
+    }
+
+    /// Whether the parent has been sent all that has to go up.
+    pub(super) fn is_live(&self) -> bool {
+        self.parent.as_ref().is_some_and(|parent| parent.live)
+    }
+
+    /// What the parent has been sent and not answered.
+    pub(super) fn in_flight(&self) -> BTreeSet<Name> {
+        let parent = self.parent.as_ref();
+        parent.map_or_else(BTreeSet::new, |parent| parent.in_flight.clone())
+    }
+
+    /// The parent's store.
+    pub(super) fn store(&self) -> Option<StoreId> {
+        let hello = self.parent.as_ref()?.hello?;
+        Some(hello.1)
     }
 
     /// Later acknowledgements of the name go to the link.
@@ -208,17 +236,20 @@ fn under(map: &BTreeMap<Prefix, u32>, prefix: Prefix) -> Vec<Prefix> {
 
 impl<S: Store> Node<S> {
     /// The parent's HELLO has come: ask it for what is wanted, send it what it may not have.
-    pub(super) fn upstream_ready(&mut self, tier: Tier, store: StoreId) {
+    pub(super) fn upstream_ready(&mut self, tier: Tier, store: StoreId, reconciles: bool) {
+        let walk = reconciles.then(|| self.begin_walk(store));
         let Some(parent) = self.upstream.parent.as_mut() else {
             return;
         };
         parent.hello = Some((tier, store));
         parent.reach = tier;
+        parent.walk = walk;
         let wanted: Vec<Prefix> = self.upstream.wanted.keys().copied().collect();
         for prefix in wanted {
             self.subscribe_above(prefix);
         }
         self.queue_upward();
+        self.queue_walk();
         self.tell_reach();
     }
 
@@ -276,8 +307,13 @@ impl<S: Store> Node<S> {
         let Some((_, store)) = hello else { return };
         let start = match self.store.resume_point(store, prefix) {
             Ok(Some(cursor)) => Start::After(cursor),
+            _ if self.upstream.walk().is_some() && self.holds_some(prefix) => Start::Newest(0),
             _ => Start::All,
         };
+        if let (Start::Newest(_), Some(walk)) = (&start, self.upstream.walk()) {
+            walk.add(prefix);
+            self.queue_walk();
+        }
         let id = self.upstream.fresh_id();
         self.upstream.subscribed.insert(prefix, id);
         self.upstream.prefixes.insert(id, prefix);
@@ -297,6 +333,9 @@ impl<S: Store> Node<S> {
             return;
         };
         self.upstream.prefixes.remove(&id);
+        if let Some(walk) = self.upstream.walk() {
+            walk.drop_prefix(prefix);
+        }
         if let Some(link) = self.upstream.ready() {
             self.send(link, &Frame::Unsubscribe { id });
         }
@@ -304,7 +343,7 @@ impl<S: Store> Node<S> {
 
     /// CAUGHT-UP: written with the chunks that came before it, or later.
     pub(super) fn receive_mark(&mut self, id: u32, cursor: Cursor) {
-        if self.upstream.is_fetch(id) {
+        if self.upstream.is_fetch(id) || self.upstream.walk().is_some_and(|walk| walk.is_wish(id)) {
             return self.feed.push_fetch_done(id);
         }
         let hello = self
@@ -312,11 +351,15 @@ impl<S: Store> Node<S> {
             .parent
             .as_ref()
             .and_then(|parent| parent.hello);
-        let prefix = self.upstream.prefixes.get(&id);
+        let prefix = self.upstream.prefixes.get(&id).copied();
         if let (Some((_, upstream)), Some(prefix)) = (hello, prefix) {
+            let walk = self.upstream.walk();
+            if walk.is_some_and(|walk| walk.hold_mark(prefix, &cursor)) {
+                return;
+            }
             self.feed.push_resume(ResumePoint {
                 upstream,
-                prefix: *prefix,
+                prefix,
                 cursor,
             });
         }
@@ -417,11 +460,15 @@ impl<S: Store> Node<S> {
             Some(last) => parent.position = last.sequence,
             None => parent.live = true,
         }
+        let live = parent.live;
         let alive = due.into_iter().map(|stored| stored.chunk);
         let chunks: Vec<Chunk> = alive
             .filter(|chunk| chunk.expiry() > self.now && parent.in_flight.insert(chunk.name()))
             .collect();
         self.publish_above(chunks);
+        if live {
+            self.queue_walk();
+        }
         self.queue_upward();
     }
 
@@ -475,8 +522,10 @@ impl<S: Store> Node<S> {
     }
 
     fn refused_above(&mut self, name: Name, reason: Refused) {
-        self.effects
-            .push_back(Effect::Note(Note::RefusedAbove { name, reason }));
+        if self.is_worth_telling(name, reason) {
+            self.effects
+                .push_back(Effect::Note(Note::RefusedAbove { name, reason }));
+        }
         if !reason.is_temporary() {
             self.feed.push_progress(name, Progress::Stopped);
             for link in self.upstream.take_route(name) {

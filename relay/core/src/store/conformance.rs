@@ -1,8 +1,13 @@
 //! What every [`Store`] has to do, as one suite that each store's tests run. Not part of the node.
 
-use proto::{Chunk, Fields, GrantId, Name, OriginId, Path, Place, Prefix, Signer, Tier, Timestamp};
+use proto::{
+    Chunk, Fields, GrantId, Name, OriginId, Path, Place, Prefix, Signer, Span, Tier, Timestamp,
+};
 
-use super::{Batch, Direction, Insert, Page, Progress, Put, ResumePoint, Scan, Store, StoreId};
+use super::{
+    Account, Batch, Direction, Held, Insert, Page, Progress, Put, ResumePoint, Scan, Store,
+    StoreId, Usage,
+};
 
 const FAR: Timestamp = Timestamp::MAX;
 
@@ -35,11 +40,7 @@ pub fn chunks(count: u32) -> Vec<Chunk> {
 }
 
 fn batch(chunks: &[Chunk]) -> Batch {
-    let insert = |chunk: &Chunk| Insert {
-        chunk: chunk.clone(),
-        reached: Tier::Local,
-        upward: true,
-    };
+    let insert = |chunk: &Chunk| Insert::new(chunk.clone(), Tier::Local, true);
     Batch {
         inserts: chunks.iter().map(insert).collect(),
         ..Batch::default()
@@ -87,6 +88,10 @@ pub fn check<S: Store>(mut fresh: impl FnMut() -> S) {
     scans_yield_everything_once_in_order(&mut fresh());
     scans_find_a_rare_prefix(&mut fresh());
     ranges_follow_the_names(&mut fresh());
+    names_are_listed_without_what_has_expired(&mut fresh());
+    what_the_parent_lacks_goes_up_again(&mut fresh());
+    usage_follows_what_is_kept(&mut fresh());
+    retention_and_eviction_leave_what_has_to_go_up(&mut fresh());
     progress_is_kept(&mut fresh());
     resume_points_are_kept(&mut fresh());
     expired_chunks_go_and_their_numbers_stay_used(&mut fresh());
@@ -170,16 +175,152 @@ fn ranges_follow_the_names(store: &mut impl Store) {
     all.reverse();
     store.put_if_absent(&batch(&all)).expect("room");
     all.reverse();
-    assert_eq!(store.range(team(2), None, 4), Ok(all[..4].to_vec()));
+    let span = Span::from(team(2));
+    assert_eq!(store.range(span, 4), Ok(all[..4].to_vec()));
+    let rest = span.behind(all[3].name()).expect("there is more");
+    assert_eq!(store.range(rest, 100), Ok(all[4..].to_vec()));
+    assert_eq!(store.range(team(3).into(), 100), Ok(Vec::new()));
+    let last = Span::new(Name(u128::MAX), Name(u128::MAX)).expect("one name");
+    assert_eq!(store.range(last, 100), Ok(Vec::new()));
+}
+
+fn names_are_listed_without_what_has_expired(store: &mut impl Store) {
+    let soon = Timestamp::from_millis(1000);
+    let mut all = chunks(10);
+    all[4] = chunk(all[4].name(), soon, b"soon");
+    all.reverse();
+    store.put_if_absent(&batch(&all)).expect("room");
+    all.reverse();
+    let held = |at: usize| Held {
+        name: all[at].name(),
+        sequence: 10 - at as u64,
+        digest: all[at].digest(),
+    };
+    let span = Span::from(team(2));
+    let early = Timestamp::from_millis(999);
     assert_eq!(
-        store.range(team(2), Some(all[3].name()), 100),
-        Ok(all[4..].to_vec())
+        store.names(span, 3, early),
+        Ok([0, 1, 2].map(held).to_vec())
     );
-    assert_eq!(store.range(team(3), None, 100), Ok(Vec::new()));
+    let rest = span.behind(all[2].name()).expect("there is more");
+    assert_eq!(store.names(rest, 2, early), Ok([3, 4].map(held).to_vec()));
+    assert_eq!(store.names(rest, 2, soon), Ok([3, 5].map(held).to_vec()));
+    let one = Span::new(all[9].name(), all[9].name()).expect("one name");
+    assert_eq!(store.names(one, 9, soon), Ok(vec![held(9)]));
+    assert_eq!(store.names(team(3).into(), 9, soon), Ok(vec![]));
+    assert_eq!(store.names(Span::ALL, 99, soon).map(|all| all.len()), Ok(9));
+}
+
+fn what_the_parent_lacks_goes_up_again(store: &mut impl Store) {
+    let all = chunks(3);
+    let mut first = batch(&all);
+    first.inserts[0].upward = false;
+    store.put_if_absent(&first).expect("room");
+    let progress = |progress: &[(Name, Progress)]| Batch {
+        progress: progress.to_vec(),
+        ..Batch::default()
+    };
+    let up = [0, 1].map(|at: usize| (all[at].name(), Progress::Reached(Tier::Origin)));
+    store.put_if_absent(&progress(&up)).expect("room");
+    let lacking = [0, 1].map(|at: usize| (all[at].name(), Progress::Lacking(Tier::Local)));
+    store.put_if_absent(&progress(&lacking)).expect("room");
+    let due = store.upward(Tier::Cloud, 0, 9).expect("readable");
+    let due: Vec<Name> = due.iter().map(|stored| stored.chunk.name()).collect();
+    assert_eq!(due, [0, 1, 2].map(|at: usize| all[at].name()));
+    assert_eq!(store.in_step(), Ok(None));
+    let mut step = Batch {
+        in_step: Some(StoreId([3; 16])),
+        ..Batch::default()
+    };
+    assert!(!step.is_empty());
+    store.put_if_absent(&step).expect("room");
+    step.in_step = None;
+    store.put_if_absent(&step).expect("room");
+    assert_eq!(store.in_step(), Ok(Some(StoreId([3; 16]))));
+}
+
+fn usage_follows_what_is_kept(store: &mut impl Store) {
+    let at = Timestamp::from_millis;
+    let all = [1, 2].map(|n: u32| chunk(name(2, n), at(u64::from(n) * 10_000), b"data"));
+    let key_package = {
+        let fields = Fields::KeyPackage {
+            fingerprint: 5,
+            fragment: 0,
+        };
+        let name = Name::new(name(1, 0).place(), fields);
+        let signer = Signer::from_seed(&[3; 32]);
+        Chunk::sign(name, at(30_000), GrantId::NONE, b"package", &signer).expect("short")
+    };
+    let again = all[0].clone();
+    let inserts = [&all[..], &[key_package.clone(), again]].concat();
+    store.put_if_absent(&batch(&inserts)).expect("room");
+    let (grant, org) = (
+        Account::Grant(GrantId([1; 8])),
+        Account::Org(OriginId::new(7), 1),
+    );
+    let mut both = Usage::of(102, at(10_000));
+    both.add(Usage::of(102, at(20_000)));
+    assert_eq!(both.byte_seconds(at(5_000)), 102 * 5 + 102 * 15);
+    assert_eq!(store.usage(grant), Ok(both));
+    assert_eq!(store.usage(org), Ok(both));
+    let packages = Account::KeyPackages(OriginId::new(7), 1);
+    assert_eq!(store.usage(packages), Ok(Usage::of(105, at(30_000))));
     assert_eq!(
-        store.range(Prefix::ALL, Some(Name(u128::MAX)), 100),
-        Ok(Vec::new())
+        store.usage(Account::Org(OriginId::new(7), 2)),
+        Ok(Usage::default())
     );
+    assert_eq!(store.bytes(), 102 * 2 + 105);
+    assert_eq!(store.expire(at(10_000), 9), Ok(1));
+    assert_eq!(store.usage(grant), Ok(Usage::of(102, at(20_000))));
+    assert_eq!(store.expire(at(30_000), 9), Ok(2));
+    assert_eq!((store.usage(org), store.bytes()), (Ok(Usage::default()), 0));
+}
+
+fn retention_and_eviction_leave_what_has_to_go_up(store: &mut impl Store) {
+    let all = chunks(6);
+    let bytes = all[0].encoded().len() as u64;
+    let mut first = batch(&all);
+    let soon = Timestamp::from_millis(1000);
+    for at in [1, 3, 4, 5] {
+        first.inserts[at].upward = false;
+    }
+    first.inserts[2].until = soon;
+    first.inserts[3].until = soon;
+    let grant = Name::new(
+        name(2, 0).place(),
+        Fields::Grant {
+            device: 1,
+            serial: 1,
+        },
+    );
+    let mut kept = batch(&[chunk(grant, FAR, b"")]);
+    kept.inserts[0].upward = false;
+    store.put_if_absent(&kept).expect("room");
+    store.put_if_absent(&first).expect("room");
+    assert_eq!(store.expire(soon, 9), Ok(1));
+    assert_eq!(store.get(all[3].name()), Ok(None));
+    let before = store.bytes();
+    assert_eq!(store.evict(before, 9), Ok(0));
+    assert_eq!(store.evict(before - 1, 9), Ok(1));
+    assert_eq!(store.bytes(), before - bytes);
+    assert_eq!(store.get(all[1].name()), Ok(None), "the oldest goes first");
+    assert_eq!(store.evict(0, 1), Ok(1));
+    assert_eq!(store.evict(0, 9), Ok(1));
+    assert_eq!(store.evict(0, 9), Ok(0));
+    let left: Vec<Name> = store
+        .names(team(2).into(), 9, soon)
+        .expect("readable")
+        .iter()
+        .map(|held| held.name)
+        .collect();
+    assert_eq!(left, [0, 2].map(|at: usize| all[at].name()));
+    let progress = vec![(all[2].name(), Progress::Reached(Tier::Origin))];
+    let done = Batch {
+        progress,
+        ..Batch::default()
+    };
+    store.put_if_absent(&done).expect("room");
+    assert_eq!(store.expire(soon, 9), Ok(1), "it need not go up any more");
 }
 
 fn progress_is_kept(store: &mut impl Store) {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
+use proto::{Chunk, Cursor, Name, Path, Prefix, Span, Tier, Timestamp};
 
 use super::{
-    Batch, Direction, Insert, Page, Progress, Put, Scan, Store, StoreError, StoreId, Stored,
+    Account, Batch, Direction, Held, Insert, Page, Progress, Put, Scan, Store, StoreError, StoreId,
+    Stored, Usage,
 };
 
 /// Sequence numbers that one scan looks at, at most.
@@ -15,8 +16,16 @@ const ROWS_PER_SCAN: u64 = 2048;
 #[derive(Debug, Clone)]
 struct Row {
     chunk: Chunk,
+    digest: u128,
     reached: Tier,
     upward: bool,
+    until: Timestamp,
+}
+
+impl Row {
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.chunk.expiry() <= now || (self.until <= now && !self.upward)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -24,6 +33,9 @@ struct Tables {
     rows: BTreeMap<u64, Row>,
     names: BTreeMap<Name, u64>,
     resume: BTreeMap<(StoreId, Prefix), Cursor>,
+    in_step: Option<StoreId>,
+    usage: BTreeMap<Account, Usage>,
+    bytes: u64,
     last: u64,
 }
 
@@ -85,15 +97,21 @@ impl Tables {
                 chunk,
                 reached,
                 upward,
+                until,
             } = insert.clone();
-            self.rows.insert(
-                self.last,
-                Row {
-                    chunk,
-                    reached,
-                    upward,
-                },
-            );
+            let usage = Usage::of(chunk.encoded().len(), chunk.expiry());
+            self.bytes += usage.bytes;
+            for account in Account::of(name, chunk.grant()) {
+                self.usage.entry(account).or_default().add(usage);
+            }
+            let row = Row {
+                digest: chunk.digest(),
+                chunk,
+                reached,
+                upward,
+                until,
+            };
+            self.rows.insert(self.last, row);
             self.names.insert(name, self.last);
             return Put::New(self.last);
         };
@@ -124,6 +142,20 @@ impl Tables {
                 row.upward &= row.reached < Tier::Origin;
             }
             Progress::Stopped => row.upward = false,
+            Progress::Lacking(tier) => (row.reached, row.upward) = (tier, true),
+        }
+    }
+
+    fn remove(&mut self, sequence: u64) {
+        let Some(row) = self.rows.remove(&sequence) else {
+            return;
+        };
+        let name = row.chunk.name();
+        self.names.remove(&name);
+        let usage = Usage::of(row.chunk.encoded().len(), row.chunk.expiry());
+        self.bytes -= usage.bytes;
+        for account in Account::of(name, row.chunk.grant()) {
+            self.usage.entry(account).or_default().take(usage);
         }
     }
 
@@ -167,6 +199,7 @@ impl Store for MemoryStore {
                 .resume
                 .insert((point.upstream, point.prefix), point.cursor.clone());
         }
+        self.tables.in_step = batch.in_step.or(self.tables.in_step);
         Ok(puts)
     }
 
@@ -217,16 +250,23 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    fn range(
-        &mut self,
-        prefix: Prefix,
-        after: Option<Name>,
-        limit: usize,
-    ) -> Result<Vec<Chunk>, StoreError> {
-        let names = self.tables.names.range(prefix.first()..=prefix.last());
-        let behind = names.filter(|(name, _)| after.is_none_or(|after| **name > after));
-        let found = behind.filter_map(|(_, sequence)| self.tables.stored(*sequence));
+    fn range(&mut self, span: Span, limit: usize) -> Result<Vec<Chunk>, StoreError> {
+        let names = self.tables.names.range(span.first()..=span.last());
+        let found = names.filter_map(|(_, sequence)| self.tables.stored(*sequence));
         Ok(found.take(limit).map(|stored| stored.chunk).collect())
+    }
+
+    fn names(&mut self, span: Span, limit: usize, now: Timestamp) -> Result<Vec<Held>, StoreError> {
+        let names = self.tables.names.range(span.first()..=span.last());
+        let held = names.filter_map(|(name, sequence)| {
+            let row = self.tables.rows.get(sequence)?;
+            (row.chunk.expiry() > now).then_some(Held {
+                name: *name,
+                sequence: *sequence,
+                digest: row.digest,
+            })
+        });
+        Ok(held.take(limit).collect())
     }
 
     fn upward(&mut self, goal: Tier, above: u64, limit: usize) -> Result<Vec<Stored>, StoreError> {
@@ -251,21 +291,39 @@ impl Store for MemoryStore {
         self.tables.last
     }
 
+    fn in_step(&mut self) -> Result<Option<StoreId>, StoreError> {
+        Ok(self.tables.in_step)
+    }
+
+    fn usage(&mut self, account: Account) -> Result<Usage, StoreError> {
+        Ok(self.tables.usage.get(&account).copied().unwrap_or_default())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.tables.bytes
+    }
+
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let expired = self
-            .tables
-            .rows
-            .iter()
-            .filter(|(_, row)| row.chunk.expiry() <= now);
-        let expired: Vec<(u64, Name)> = expired
-            .map(|(sequence, row)| (*sequence, row.chunk.name()))
-            .take(limit)
-            .collect();
-        for (sequence, name) in &expired {
-            self.tables.rows.remove(sequence);
-            self.tables.names.remove(name);
+        let over = self.tables.rows.iter().filter(|(_, row)| row.is_over(now));
+        let over: Vec<u64> = over.map(|(sequence, _)| *sequence).take(limit).collect();
+        over.iter()
+            .for_each(|sequence| self.tables.remove(*sequence));
+        Ok(over.len())
+    }
+
+    fn evict(&mut self, bytes: u64, limit: usize) -> Result<usize, StoreError> {
+        let free = |row: &Row| !row.upward && row.chunk.name().path() != Path::Grant;
+        let free = self.tables.rows.iter().filter(|(_, row)| free(row));
+        let oldest: Vec<u64> = free.map(|(sequence, _)| *sequence).take(limit).collect();
+        let mut removed = 0;
+        for sequence in oldest {
+            if self.tables.bytes <= bytes {
+                break;
+            }
+            self.tables.remove(sequence);
+            removed += 1;
         }
-        Ok(expired.len())
+        Ok(removed)
     }
 }
 
@@ -283,11 +341,7 @@ mod tests {
         let mut store = MemoryStore::new(StoreId([1; 16]));
         let chunks = super::super::conformance::chunks(3);
         let insert = |chunk: &Chunk| Batch {
-            inserts: vec![Insert {
-                chunk: chunk.clone(),
-                reached: Tier::Local,
-                upward: true,
-            }],
+            inserts: vec![Insert::new(chunk.clone(), Tier::Local, true)],
             ..Batch::default()
         };
         store.put_if_absent(&insert(&chunks[0])).unwrap();

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::super::{Closed, Config, Effect, Event, Limits, LinkId, Node, Note, Role};
-use crate::store::{MemoryStore, StoreId};
+use crate::store::{MemoryStore, Store as _, StoreId};
 
 pub(super) const START_MS: u64 = 1_800_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -176,6 +176,23 @@ impl World {
             store.crash();
         }
         self.nodes[node] = Node::new(config, store, self.now).unwrap();
+    }
+
+    /// Ends a node and begins it again with an empty store.
+    pub(super) fn lose_store(&mut self, node: usize, id: u8) {
+        self.restart(node, false);
+        let config = self.nodes[node].config.clone();
+        let store = MemoryStore::new(StoreId([id; 16]));
+        self.nodes[node] = Node::new(config, store, self.now).unwrap();
+    }
+
+    /// Every name that a node holds under the team.
+    pub(super) fn held(&mut self, node: usize) -> Vec<Chunk> {
+        let team = self.team();
+        self.nodes[node]
+            .store()
+            .range(team.into(), 1 << 20)
+            .unwrap()
     }
 
     /// A client that has greeted and shown the organisation's grant.
