@@ -473,7 +473,9 @@ fn a_question_is_answered_in_parts_that_fill_its_spans() {
         assert_eq!(part.span.first(), next);
         next = Name(part.span.last().0 + 1);
         let mut own = Summary::default();
-        let within = chunks.iter().filter(|chunk| part.span.contains(chunk.name()));
+        let within = chunks
+            .iter()
+            .filter(|chunk| part.span.contains(chunk.name()));
         within.for_each(|chunk| own.add(chunk.digest()));
         assert_eq!(part.holds, Holds::Summary(own));
         most = most.max(own.count);

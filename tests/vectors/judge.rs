@@ -3,8 +3,9 @@
 
 use data_encoding::HEXLOWER;
 use proto::{
-    Chunk, Fields, Frame, FrameDecoder, Grant, GrantId, Join, Joined, Name, Order, Outcome, Prefix,
-    PublicKey, Registration, Start, Timestamp, Verbs, limits,
+    Chunk, Fields, Frame, FrameDecoder, Grant, GrantId, Holds, Join, Joined, Listed, Name, Order,
+    Outcome, Part, Prefix, PublicKey, Reconcile, Registration, Span, Start, Timestamp, Verbs,
+    limits,
 };
 use serde_json::{Value, json};
 
@@ -291,7 +292,8 @@ fn frame_value(frame: &Frame) -> Value {
 }
 
 fn reconcile_value(said: &Reconcile) -> Value {
-    let spans = |spans: &[Span]| -> Vec<Value> { spans.iter().map(|span| span_value(*span)).collect() };
+    let spans =
+        |spans: &[Span]| -> Vec<Value> { spans.iter().map(|span| span_value(*span)).collect() };
     match said {
         Reconcile::Ask { id, spans: of } => json!({"ask": {"id": id, "spans": spans(of)}}),
         Reconcile::Want { id, spans: of } => json!({"want": {"id": id, "spans": spans(of)}}),
@@ -314,7 +316,10 @@ fn part_value(part: &Part) -> Value {
         }
         Holds::Names(names) => {
             let name = |listed: &Listed| {
-                json!([hex(&listed.name.to_bytes()), hex(&listed.check.to_be_bytes())])
+                json!([
+                    hex(&listed.name.to_bytes()),
+                    hex(&listed.check.to_be_bytes())
+                ])
             };
             let names: Vec<Value> = names.iter().map(name).collect();
             json!({"span": span, "names": names})

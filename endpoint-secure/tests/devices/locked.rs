@@ -4,7 +4,7 @@ use std::fs;
 
 use endpoint_secure::device::{Asker, Device, Effect, Event};
 use endpoint_secure_api::{Answer, Code, Command, Lock, Passphrase, Suite};
-use proto::Frame;
+use proto::{Frame, Reconcile};
 
 use crate::hub::{CHEAP, PASSPHRASE, World};
 

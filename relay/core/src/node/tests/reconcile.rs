@@ -245,7 +245,8 @@ fn ask(id: u32, spans: Vec<Span>) -> Frame {
 #[test]
 fn a_hostile_asker_is_cut_off() {
     let own = |world: &World| Span::from(world.team());
-    let cases: Vec<(Box<dyn Fn(&World) -> Vec<Frame>>, Misbehaved)> = vec![
+    type Says = Box<dyn Fn(&World) -> Vec<Frame>>;
+    let cases: Vec<(Says, Misbehaved)> = vec![
         (
             Box::new(move |world| vec![ask(1, vec![own(world)]), ask(2, vec![own(world)])]),
             Misbehaved::OverLimit,
