@@ -240,6 +240,6 @@ mod tests {
     #[test]
     fn reasons_have_words() {
         assert_eq!(word(&Refused::StoreFull), "store_full");
-        assert_eq!(word(&Misbehaved::NotServed), "not_served");
+        assert_eq!(word(&Misbehaved::NotAsked), "not_asked");
     }
 }
