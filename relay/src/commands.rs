@@ -14,6 +14,7 @@ use crate::relay::{ORIGIN_KEY, RELAY_KEY, StartError};
 use crate::tls::{self, KeyError};
 
 mod check;
+mod doctor;
 mod org;
 mod page;
 mod run;
@@ -44,6 +45,14 @@ enum Command {
     Run(Box<Run>),
     /// Print each value in force and where it came from, and every mistake
     CheckConfig {
+        #[command(flatten)]
+        options: Box<Options>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look for what keeps the relay from its work, and say what to do
+    Doctor {
         #[command(flatten)]
         options: Box<Options>,
         /// Print one JSON object.
@@ -111,7 +120,9 @@ impl Arguments {
         };
         match &mut self.command {
             Some(Command::Run(run)) => run.options.sources(inner),
-            Some(Command::CheckConfig { options, .. }) => options.sources(inner),
+            Some(Command::CheckConfig { options, .. } | Command::Doctor { options, .. }) => {
+                options.sources(inner);
+            }
             _ => {}
         }
     }
@@ -174,6 +185,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
     {
         Command::Run(run) => run::run(&run.options, run.rebuild),
         Command::CheckConfig { options, json } => check::check(&options, json),
+        Command::Doctor { options, json } => doctor::doctor(&options, json),
         Command::Status(of) => status::status(of.directory, of.json),
         Command::Identity(of) => identity(of.directory, of.json),
         Command::Trust(trust) => trust::execute(trust),

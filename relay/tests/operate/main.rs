@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod configuration;
+mod diagnosis;
 mod life;
 mod process;
 mod storage;
