@@ -73,7 +73,7 @@ pub struct Hello {
     pub oldest: u16,
     /// The newest version spoken.
     pub newest: u16,
-    /// Optional abilities, as bits; unknown ones mean nothing.
+    /// Optional abilities, as bits: [`Hello::FEATURES`]; unknown ones mean nothing.
     pub features: u64,
     /// Where in the tree the sender stands.
     pub tier: Tier,
@@ -84,15 +84,25 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// The version that this code speaks.
+    /// The oldest version that this code speaks.
+    pub const OLDEST: u16 = 1;
+    /// The newest version that this code speaks.
     pub const VERSION: u16 = 1;
     /// The feature of answering RECONCILE.
     pub const RECONCILES: u64 = 1;
+    /// The feature of a sender that can be reached over QUIC, or could if it listened.
+    pub const QUIC: u64 = 2;
+    /// The same for TLS over TCP, on the same port number.
+    pub const TCP: u64 = 4;
+    /// All transports.
+    pub const TRANSPORTS: u64 = Self::QUIC | Self::TCP;
+    /// All features of a node.
+    pub const FEATURES: u64 = Self::RECONCILES | Self::TRANSPORTS;
 
-    /// The newest version that both sides speak.
-    pub fn common_version(&self, other: &Self) -> Option<u16> {
-        let newest = self.newest.min(other.newest);
-        (newest >= self.oldest && newest >= other.oldest).then_some(newest)
+    /// The version in force on a link whose peer says this to us: the newest that both speak.
+    pub fn version_in_force(&self) -> Option<u16> {
+        let newest = self.newest.min(Self::VERSION);
+        (newest >= self.oldest && newest >= Self::OLDEST).then_some(newest)
     }
 }
 
@@ -755,8 +765,8 @@ mod tests {
 
     #[test]
     fn versions_are_agreed_on_or_not() {
-        assert_eq!(hello(1, 3).common_version(&hello(2, 5)), Some(3));
-        assert_eq!(hello(1, 1).common_version(&hello(2, 5)), None);
+        assert_eq!(hello(1, 3).version_in_force(), Some(1));
+        assert_eq!(hello(2, 5).version_in_force(), None);
         let mut longer = Frame::Hello(hello(1, 2)).to_bytes()[FRAME_HEAD_BYTES..].to_vec();
         longer.extend_from_slice(b"of a later version");
         let frame = Frame::decode(code::HELLO, longer.into());

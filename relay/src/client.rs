@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proto::{
-    Chunk, Cursor, Frame, Hello, Name, Order, Outcome, Prefix, Signer, Start, Tier, limits,
+    Chunk, Cursor, Frame, Hello, Misbehaved, Name, Order, Outcome, Prefix, Signer, Start, Tier,
+    limits,
 };
 use thiserror::Error;
 
@@ -87,9 +88,9 @@ impl Client {
     /// [`ClientError::Closed`].
     pub async fn greet(connected: Connected) -> Result<Self, ClientError> {
         let hello = Hello {
-            oldest: Hello::VERSION,
+            oldest: Hello::OLDEST,
             newest: Hello::VERSION,
-            features: 0,
+            features: Hello::TRANSPORTS,
             tier: Tier::Device,
             time: now(),
             store: [0; 16],
@@ -104,6 +105,9 @@ impl Client {
         };
         client.send(&Frame::Hello(hello)).await?;
         match client.frames.next().await {
+            Some(Frame::Hello(hello)) if hello.version_in_force().is_none() => {
+                return Err(client.closed(format!("it {}", Misbehaved::NoCommonVersion)));
+            }
             Some(Frame::Hello(hello)) => client.hello = hello,
             Some(Frame::Close { reason }) => return Err(client.closed(reason)),
             _ => return Err(client.closed("it did not greet".into())),

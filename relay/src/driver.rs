@@ -127,9 +127,9 @@ impl Handle {
     /// The node's own HELLO, for a link that greets before the node has it.
     pub fn hello(&self) -> Hello {
         Hello {
-            oldest: Hello::VERSION,
+            oldest: Hello::OLDEST,
             newest: Hello::VERSION,
-            features: 0,
+            features: Hello::FEATURES,
             tier: self.tier,
             time: now(),
             store: self.store,

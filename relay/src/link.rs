@@ -17,6 +17,7 @@ pub mod admission;
 pub mod choice;
 pub mod connect;
 pub mod listen;
+pub mod offers;
 pub mod pipe;
 pub mod quic;
 pub mod settings;
@@ -66,6 +67,9 @@ impl<R: Source, W: Sink> Greeted<R, W> {
         sink.write(&mut [Frame::Hello(own).to_bytes()]).await?;
         let mut frames = Frames::new(source);
         match frames.next().await {
+            Some(Frame::Hello(hello)) if hello.version_in_force().is_none() => {
+                Err(io::Error::other(Misbehaved::NoCommonVersion))
+            }
             Some(Frame::Hello(hello)) => Ok(Self {
                 source: frames.source,
                 decoder: frames.decoder,
@@ -76,6 +80,14 @@ impl<R: Source, W: Sink> Greeted<R, W> {
             Some(Frame::Close { reason }) => Err(io::Error::other(reason)),
             _ => Err(io::Error::other("it did not greet")),
         }
+    }
+
+    /// Says why we do not want this link, and ends it.
+    pub async fn refuse(mut self, reason: String) {
+        let close = Frame::Close { reason }.to_bytes();
+        // Whoever does not hear it sees the end all the same.
+        let _ = timeout(LAST_WORDS, self.sink.write(&mut [close])).await;
+        end(&mut self.source, &mut self.sink).await;
     }
 
     /// What the peer has said.

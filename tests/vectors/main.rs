@@ -13,6 +13,7 @@ mod cases;
 mod finding;
 mod judge;
 mod specification;
+mod transports;
 
 use std::fs;
 use std::path::PathBuf;

@@ -397,6 +397,11 @@ impl<S: Store> Node<S> {
         &self.counters
     }
 
+    /// The version in force on a link; `None` before both sides have greeted.
+    pub fn version(&self, link: LinkId) -> Option<u16> {
+        self.links.get(&link)?.hello.as_ref()?.version_in_force()
+    }
+
     /// The store, for tests and simulations that look into it.
     pub fn store(&mut self) -> &mut S {
         &mut self.store
@@ -424,11 +429,10 @@ impl<S: Store> Node<S> {
         self.links
             .insert(link, Link::new(role, &self.config.limits, self.now));
         let StoreId(store) = self.store.id();
-        let version = Hello::VERSION;
         let hello = Hello {
-            oldest: version,
-            newest: version,
-            features: Hello::RECONCILES,
+            oldest: Hello::OLDEST,
+            newest: Hello::VERSION,
+            features: Hello::FEATURES,
             tier: self.config.tier,
             time: self.now,
             store,
@@ -474,7 +478,7 @@ impl<S: Store> Node<S> {
     }
 
     fn greeted(&mut self, link: LinkId, hello: Hello) {
-        if !(hello.oldest..=hello.newest).contains(&Hello::VERSION) {
+        if hello.version_in_force().is_none() {
             return self.misbehaved(link, Misbehaved::NoCommonVersion);
         }
         let (tier, store) = (hello.tier, StoreId(hello.store));

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::choice::{Memory, Race, Step, Transport};
+use super::offers::{Downgrade, Offers};
 use super::quic::{self, QuicSink, QuicSource};
 use super::tcp::{self, TcpSink, TcpSource};
 use super::{Greeted, Sink, Source};
@@ -65,6 +66,7 @@ impl Failure {
 pub struct Connector {
     own: Arc<Signer>,
     memory: Arc<Mutex<Memory>>,
+    offers: Arc<Mutex<Offers>>,
 }
 
 /// A connection to a relay, by either transport.
@@ -164,6 +166,7 @@ impl Connector {
         Self {
             own: Arc::new(own),
             memory: Arc::new(Mutex::new(Memory::new(pause))),
+            offers: Arc::default(),
         }
     }
 
@@ -272,6 +275,16 @@ impl Connector {
         }
     }
 
+    /// A relay has greeted: may it be used?
+    fn check(&self, relay: &RelayAddress, hello: &Hello) -> Result<(), Downgrade> {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = offers.check(relay.key, hello, Instant::now());
+        if let Err(downgrade) = checked {
+            tracing::warn!(relay = relay.place, "refused a downgrade: {downgrade}");
+        }
+        checked
+    }
+
     /// Nothing is half-done when a thread panics with it.
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
@@ -377,42 +390,54 @@ impl Standby {
         self.ground.close().await;
     }
 
-    /// Hands the link to the node, and runs it as [`Connected::run`] does.
+    /// Hands the link to the node, and runs it until either side ends it. Over TCP, it moves to QUIC
+    /// when that gets through: a new link takes the place of the old one, and the node goes on with
+    /// what is not acknowledged and behind its cursors.
     ///
     /// # Errors
     /// [`Stopped`] when there is no node any more.
-    pub async fn run(self, handle: &Handle, role: Role) -> Result<(), Stopped> {
-        let (connector, relay) = (self.connector, self.relay);
-        let link = self
-            .greeted
-            .run(handle, (role.clone(), relay.place.clone()));
-        let better = upgrade(self.transport, &connector, &relay, self.address);
-        let better = tokio::select! {
-            ended = link => {
-                self.ground.close().await;
-                return ended;
-            }
-            better = better => better,
-        };
-        self.ear.turn(Ear::of(&better.ground, &better.source));
-        better.run(handle, role).await
+    pub async fn run(mut self, handle: &Handle, role: Role) -> Result<(), Stopped> {
+        loop {
+            let may_move =
+                self.transport == Transport::Tcp && self.hello().features & Hello::QUIC != 0;
+            let who = (role.clone(), self.relay.place.clone());
+            let link = self.greeted.run(handle, who);
+            let better = async {
+                match may_move {
+                    true => upgrade(&self.connector, (&self.relay, self.address), handle).await,
+                    false => std::future::pending().await,
+                }
+            };
+            let better = tokio::select! {
+                ended = link => {
+                    self.ground.close().await;
+                    return ended;
+                }
+                better = better => better,
+            };
+            tracing::info!(relay = self.relay.place, "UDP gets through: moved to QUIC");
+            let sound = Ear::of(&better.ground, &better.greeted.source);
+            self.ear.turn(sound);
+            self = Self {
+                ear: self.ear,
+                ..better
+            };
+        }
     }
 }
 
-/// Waits until there is a better transport than this one.
+/// Waits until QUIC gets through, and the relay has greeted there.
 async fn upgrade(
-    transport: Transport,
     connector: &Connector,
-    relay: &RelayAddress,
-    address: SocketAddr,
-) -> Connected {
-    match transport {
-        Transport::Quic => std::future::pending().await,
-        Transport::Tcp => {
-            let better = connector.better(relay, address).await;
-            tracing::info!(relay = relay.place, "UDP gets through: moved to QUIC");
-            better
+    (relay, address): (&RelayAddress, SocketAddr),
+    handle: &Handle,
+) -> Standby {
+    loop {
+        let better = connector.better(relay, address).await;
+        if let Ok(Ok(standby)) = timeout(CONNECT, better.greet(handle.hello())).await {
+            return standby;
         }
+        connector.memory().blocked(&relay.place, Instant::now());
     }
 }
 
@@ -420,12 +445,17 @@ impl Connected {
     /// Says HELLO, and waits for the relay's.
     ///
     /// # Errors
-    /// When the relay ends the link, or begins it with something else.
+    /// When the relay ends the link, begins it with something else, or offers less than before.
     pub async fn greet(self, own: Hello) -> io::Result<Standby> {
         let sound = Ear::of(&self.ground, &self.source);
         let sound = sound.ok_or_else(|| io::Error::other("the link has no ground"))?;
+        let greeted = Greeted::greet(self.source, self.sink, own).await?;
+        if let Err(downgrade) = self.connector.check(&self.relay, greeted.hello()) {
+            greeted.refuse(downgrade.to_string()).await;
+            return Err(io::Error::other(downgrade));
+        }
         Ok(Standby {
-            greeted: Greeted::greet(self.source, self.sink, own).await?,
+            greeted,
             ear: Ear(Arc::new(Mutex::new(sound))),
             transport: self.transport,
             ground: self.ground,
@@ -438,27 +468,5 @@ impl Connected {
     /// Where it leads.
     pub fn relay(&self) -> &RelayAddress {
         &self.relay
-    }
-
-    /// Runs the link until either side ends it. Over TCP, it moves to QUIC when that gets through: a
-    /// new link takes the place of the old one, and the node goes on with what is not acknowledged
-    /// and behind its cursors.
-    ///
-    /// # Errors
-    /// [`Stopped`] when there is no node any more.
-    pub async fn run(mut self, handle: &Handle, role: Role) -> Result<(), Stopped> {
-        loop {
-            let (connector, relay) = (self.connector, self.relay);
-            let place = relay.place.clone();
-            let link = super::run(handle, (role.clone(), place), self.source, self.sink);
-            let better = upgrade(self.transport, &connector, &relay, self.address);
-            tokio::select! {
-                ended = link => {
-                    self.ground.close().await;
-                    return ended;
-                }
-                better = better => self = better,
-            }
-        }
     }
 }

@@ -179,6 +179,13 @@ impl Writer {
     }
 }
 
+impl TcpSink {
+    /// Breaks the silence no more: for tests of the other side.
+    pub fn mute(&self) {
+        self.keeper.abort();
+    }
+}
+
 impl Drop for TcpSink {
     fn drop(&mut self) {
         self.keeper.abort();

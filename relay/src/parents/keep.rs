@@ -333,7 +333,7 @@ async fn dial(
     let place = connected.relay().place.clone();
     match timeout(GREETING, connected.greet(handle.hello())).await {
         Ok(Ok(standby)) => Ok(standby),
-        Ok(Err(error)) => Err(format!("the relay {place} ended the link: {error}")),
+        Ok(Err(error)) => Err(format!("no link to the relay {place}: {error}")),
         Err(_) => Err(format!("the relay {place} does not greet")),
     }
 }

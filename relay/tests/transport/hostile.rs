@@ -6,9 +6,10 @@ use bytes::Bytes;
 use proto::{Frame, FrameDecoder, Hello, Name, Outcome, Tier};
 use relay::client::Client;
 use relay::link::choice::Transport;
-use relay::link::connect::{Connector, Ground, NetSink, NetSource, connect};
+use relay::link::connect::{NetSink, NetSource};
+use relay::link::quic::Ground;
 use relay::link::settings::Settings;
-use relay::link::{Sink, Source, tcp};
+use relay::link::{Sink, Source, quic, tcp};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -79,10 +80,9 @@ fn under_load_a_quic_client_proves_its_address_first() {
             let network = Network::before(origin.socket()).await;
             network.set_udp(true);
             let own = relay::tls::random_signer().unwrap();
-            let up = soon(Connector::new(own).connect(&origin.at(network.place)))
-                .await
-                .unwrap();
-            assert_eq!(up.transport, Transport::Quic);
+            let key = origin.address().key;
+            let up = soon(quic::connect(network.place, &own, key)).await;
+            assert!(up.is_ok());
             // RFC 9000, section 17.2.5: a long header of type 3.
             let first = network.first_bytes_from_relay()[0];
             assert_eq!(first & 0xf0 == 0xf0, retried, "{first:#x}");
@@ -136,9 +136,10 @@ async fn raw(origin: &Origin, over: Transport) -> (NetSource, NetSink, Option<Gr
     let own = relay::tls::random_signer().unwrap();
     match over {
         Transport::Quic => {
-            let up = soon(connect(origin.address(), &own)).await.unwrap();
-            assert_eq!(up.transport, Transport::Quic);
-            (up.source, up.sink, Some(up.ground))
+            let key = origin.address().key;
+            let up = soon(quic::connect(origin.socket(), &own, key)).await;
+            let (ground, source, sink) = up.unwrap();
+            (NetSource::Quic(source), NetSink::Quic(sink), Some(ground))
         }
         Transport::Tcp => {
             let key = origin.address().key;
