@@ -10,6 +10,6 @@ mod node;
 pub mod store;
 
 pub use node::{
-    Closed, Config, Counters, Effect, Event, Limits, LinkId, Node, Note, ParentSnapshot, Role,
-    Snapshot,
+    Closed, Config, Counters, Effect, Event, Limits, LinkId, Node, Note, ParentSnapshot, Retention,
+    Role, Snapshot,
 };

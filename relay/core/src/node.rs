@@ -15,6 +15,7 @@ mod answers;
 mod feed;
 mod fetch;
 mod grants;
+mod limits;
 mod link;
 mod quota;
 mod reconcile;
@@ -24,7 +25,7 @@ mod upstream;
 
 use feed::Feed;
 use grants::Grants;
-use link::Link;
+use link::{Link, Window};
 use quota::Bucket;
 pub use snapshot::{ParentSnapshot, Snapshot};
 use subscriptions::Table;
@@ -38,6 +39,10 @@ const SWEEP_CHUNKS: usize = 1024;
 const MARK_MS: u64 = 250;
 /// Refusals and misbehaviours told to the operator per second; all are counted.
 const NOTES_PER_SECOND: u32 = 10;
+/// Chunks that are evicted at once: as many as a commit can bring, and more.
+const EVICT_CHUNKS: usize = 512;
+/// The part of a store's size, one in so many, that an eviction frees.
+const EVICT_PART: u64 = 64;
 /// Conflicts remembered, so that none is told twice.
 const CONFLICTS: usize = 4096;
 /// Pieces of backlog sent between two looks at new events.
@@ -171,59 +176,7 @@ pub enum Note {
     Reach(Tier, String),
 }
 
-/// How much a peer may use. Every queue of the node has its bound here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Chunks in one commit.
-    pub batch_chunks: usize,
-    /// Bytes that may wait on a link before its subscriptions fall back to reading the store.
-    pub window_bytes: usize,
-    /// Sends that may wait on a link before its subscriptions fall back to reading the store.
-    pub window_sends: usize,
-    /// Bytes that may wait on a link before it is closed: answers to what it asked go above the window.
-    pub outstanding_bytes: usize,
-    /// Sends that may wait on a link before it is closed.
-    pub outstanding_sends: usize,
-    /// Links.
-    pub links: usize,
-    /// Subscriptions of a link.
-    pub subscriptions_per_link: usize,
-    /// Fetches of a link at the same time.
-    pub fetches_per_link: usize,
-    /// Chunks sent to the parent that it has not answered.
-    pub in_flight: usize,
-    /// Published names whose later acknowledgements are passed on.
-    pub routes: usize,
-    /// Grants known.
-    pub grants: usize,
-    /// The shortest prefix that may be subscribed to, in bits.
-    pub prefix_bits: u8,
-    /// Chunks a link may publish per second, with as many again at once.
-    pub chunks_per_second: u32,
-    /// Key package fragments a link may publish per minute, with as many again at once.
-    pub key_packages_per_minute: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            batch_chunks: 128,
-            window_bytes: 1024 * 1024,
-            window_sends: 1024,
-            outstanding_bytes: 4 * 1024 * 1024,
-            outstanding_sends: 4096,
-            links: 4096,
-            subscriptions_per_link: 4096,
-            fetches_per_link: 64,
-            in_flight: 1024,
-            routes: 65_536,
-            grants: 65_536,
-            prefix_bits: 24,
-            chunks_per_second: 50_000,
-            key_packages_per_minute: 600,
-        }
-    }
-}
+pub use limits::{Limits, Retention};
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,6 +198,10 @@ pub struct Counters {
     pub duplicates: u64,
     /// Chunks sent to subscribers.
     pub delivered: u64,
+    /// Chunks removed because their time was over.
+    pub expired: u64,
+    /// Chunks removed because the store was above its size.
+    pub evicted: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<Refused, u64>,
     /// Links closed, by what the peer did.
@@ -286,6 +243,10 @@ pub struct Node<S> {
     notes: Bucket,
     /// Names of conflicts that the operator was told of.
     conflicts: BTreeSet<Name>,
+    /// Bytes that wait on all links.
+    waiting_bytes: usize,
+    /// Whether the store is above its size, and nothing in it may go.
+    stuck: bool,
 }
 
 impl<S: Store> Node<S> {
@@ -312,6 +273,8 @@ impl<S: Store> Node<S> {
             store_failed: false,
             notes: Bucket::new(NOTES_PER_SECOND, 1000, now),
             conflicts: BTreeSet::new(),
+            waiting_bytes: 0,
+            stuck: false,
         };
         node.grants
             .load(&node.config.origins, &mut node.store, now)?;
@@ -506,6 +469,7 @@ impl<S: Store> Node<S> {
         };
         state.bytes += bytes.len();
         state.sends += 1;
+        self.waiting_bytes += bytes.len();
         let limits = &self.config.limits;
         if state.bytes > limits.outstanding_bytes || state.sends > limits.outstanding_sends {
             return self.misbehaved(link, Misbehaved::OverLimit);
@@ -542,6 +506,7 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.remove(&link) else {
             return;
         };
+        self.waiting_bytes -= state.bytes;
         for (id, subscription) in &state.subscriptions {
             self.table.remove(subscription.prefix, (link, *id));
             self.unmarked.remove(&(link, *id));
@@ -556,15 +521,22 @@ impl<S: Store> Node<S> {
     }
 
     fn drained(&mut self, link: LinkId, sends: usize, bytes: usize) {
+        let window = self.window();
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        state.bytes = state.bytes.saturating_sub(bytes);
+        let left = state.bytes.saturating_sub(bytes);
+        self.waiting_bytes -= state.bytes - left;
+        state.bytes = left;
         state.sends = state.sends.saturating_sub(sends);
-        let limits = &self.config.limits;
-        if state.bytes <= limits.window_bytes / 2 && state.sends <= limits.window_sends / 2 {
+        if state.bytes <= window.bytes / 2 && state.sends <= window.sends / 2 {
             self.work.extend(state.blocked.drain(..));
         }
+    }
+
+    /// How much may wait on a link now.
+    fn window(&self) -> Window {
+        Window::of(&self.config.limits, self.waiting_bytes)
     }
 
     /// Takes the time. A clock that was set back takes the timers with it, so that none sleeps for
@@ -588,12 +560,43 @@ impl<S: Store> Node<S> {
     fn sweep(&mut self) {
         self.grants.expire(self.now);
         match self.store.expire(self.now, SWEEP_CHUNKS) {
-            Ok(SWEEP_CHUNKS) => self.sweep_at = self.now,
-            Ok(_) => self.sweep_at = self.now.plus_millis(SWEEP_MS),
+            Ok(removed) => {
+                self.counters.expired += removed as u64;
+                self.sweep_at = if removed == SWEEP_CHUNKS {
+                    self.now
+                } else {
+                    self.now.plus_millis(SWEEP_MS)
+                };
+            }
             Err(error) => {
                 self.sweep_at = self.now.plus_millis(SWEEP_MS);
                 self.effects.push_back(Effect::Note(Note::Store(error)));
             }
+        }
+        self.make_room();
+    }
+
+    /// Brings a store that is above its size below it. An origin has nowhere to get a chunk back from,
+    /// and refuses what is new instead.
+    fn make_room(&mut self) {
+        let most = self.config.limits.store_bytes;
+        if most == 0 || self.store.bytes() <= most {
+            self.stuck = false;
+            return;
+        }
+        if self.config.tier == Tier::Origin {
+            self.stuck = true;
+            return;
+        }
+        match self.store.evict(most - most / EVICT_PART, EVICT_CHUNKS) {
+            Ok(removed) => {
+                self.counters.evicted += removed as u64;
+                self.stuck = removed == 0;
+                if removed == EVICT_CHUNKS {
+                    self.sweep_at = self.now;
+                }
+            }
+            Err(error) => self.effects.push_back(Effect::Note(Note::Store(error))),
         }
     }
 

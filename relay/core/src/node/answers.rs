@@ -61,10 +61,11 @@ impl<S: Store> Node<S> {
 
     /// Looks at the next names of a question, and answers it after the last.
     pub(super) fn serve_answer(&mut self, link: LinkId) {
+        let window = self.window();
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        if !state.has_room(&self.config.limits) {
+        if !state.has_room(window) {
             state.blocked.push(Work::Answer(link));
             return;
         }
@@ -98,10 +99,11 @@ impl<S: Store> Node<S> {
 
     /// Sends the next chunks of a wish.
     pub(super) fn serve_wish(&mut self, link: LinkId, id: u32) {
+        let window = self.window();
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        if !state.has_room(&self.config.limits) {
+        if !state.has_room(window) {
             state.blocked.push(Work::Wish(link, id));
             return;
         }

@@ -9,6 +9,7 @@ use proto::{
     Chunk, Frame, GrantId, Misbehaved, Name, Outcome, Path, PublicKey, Refused, Tier, limits,
 };
 
+use super::quota::Pending;
 use super::{Closed, Effect, LinkId, Node, Note};
 use crate::store::{Batch, Insert, Progress, Put, ResumePoint, Store, StoreError, StoreId};
 
@@ -160,7 +161,15 @@ impl<S: Store> Node<S> {
         }
         let grant = self.grants.get(chunk.grant()).ok_or(Refused::NoGrant)?;
         grant.check(chunk, now)?;
-        Ok(Some(grant.subject))
+        let latest = now.plus_millis(self.config.limits.life_ms);
+        if chunk.expiry() > latest.plus_millis(limits::CLOCK_SKEW_MS) {
+            return Err(Refused::TooLongLived);
+        }
+        let subject = grant.subject;
+        if !self.grants.take(chunk.grant(), now) {
+            return Err(Refused::Quota);
+        }
+        Ok(Some(subject))
     }
 
     /// GRANT, from either side: usable at once, stored with the next commit.
@@ -243,9 +252,10 @@ impl<S: Store> Node<S> {
             let fetches_done = mem::take(&mut self.feed.fetches_done);
             let mut sources = Vec::with_capacity(queue.len());
             let mut inserts = Vec::with_capacity(queue.len());
+            let mut pending = Pending::default();
             for queued in queue {
                 let source = queued.source;
-                if let Some(insert) = self.examine(queued) {
+                if let Some(insert) = self.examine(queued, &mut pending) {
                     sources.push(source);
                     inserts.push(insert);
                 }
@@ -276,7 +286,7 @@ impl<S: Store> Node<S> {
     }
 
     /// Answers a chunk that is here already; verifies one that is not.
-    fn examine(&mut self, queued: Queued) -> Option<Insert> {
+    fn examine(&mut self, queued: Queued, pending: &mut Pending) -> Option<Insert> {
         let Queued {
             source,
             chunk,
@@ -294,6 +304,16 @@ impl<S: Store> Node<S> {
             self.refuse(source, chunk.name(), Refused::Conflict);
             return None;
         }
+        if known.is_none()
+            && downstream.is_some()
+            && let Err(reason) = self.charge(&chunk, pending)
+        {
+            if chunk.name().path() == Path::Grant {
+                self.grants.remove(&chunk);
+            }
+            self.refuse(source, chunk.name(), reason);
+            return None;
+        }
         if known.is_none() && signer.is_some_and(|key| !chunk.verifies(&key)) {
             self.refuse(source, chunk.name(), Refused::BadSignature);
             self.flush_acks();
@@ -303,13 +323,15 @@ impl<S: Store> Node<S> {
             }
             return None;
         }
-        Some(match downstream {
+        let until = self.until(&chunk);
+        let insert = match downstream {
             Some(_) => {
                 let tier = self.config.tier;
                 Insert::new(chunk, tier, tier < Tier::Origin)
             }
             None => Insert::new(chunk, self.upstream.tier(), false),
-        })
+        };
+        Some(Insert { until, ..insert })
     }
 
     /// After the write: everything here is on disk.
@@ -357,6 +379,7 @@ impl<S: Store> Node<S> {
         }
         self.deliver(&fresh);
         self.send_fresh_upward(upward);
+        self.make_room();
         if lacking {
             self.retry_upward();
         }

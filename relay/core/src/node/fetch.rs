@@ -42,10 +42,11 @@ impl<S: Store> Node<S> {
 
     /// Answers the next names of a fetch.
     pub(super) fn serve_fetch(&mut self, link: LinkId, id: u32) {
+        let window = self.window();
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        if !state.has_room(&self.config.limits) {
+        if !state.has_room(window) {
             state.blocked.push(Work::Fetch(link, id));
             return;
         }

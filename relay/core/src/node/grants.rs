@@ -8,6 +8,7 @@ use proto::{
     Refused, Span, Timestamp, limits,
 };
 
+use super::quota::Bucket;
 use crate::store::{Store, StoreError};
 
 /// Grants read from the store at once.
@@ -19,6 +20,8 @@ pub(super) struct Held {
     pub(super) grant: Grant,
     chunk: Chunk,
     depth: usize,
+    /// New chunks a second, if the grant says how many.
+    rate: Option<Bucket>,
 }
 
 pub(super) struct Grants {
@@ -128,9 +131,11 @@ impl Grants {
         if self.held.len() >= self.capacity {
             return Err(Refused::Quota);
         }
+        let rate = grant.limits.chunks_per_second;
         self.held.insert(
             id,
             Held {
+                rate: (rate > 0).then(|| Bucket::new(rate, 1000, now)),
                 grant,
                 chunk: chunk.clone(),
                 depth,
@@ -142,6 +147,27 @@ impl Grants {
     /// The grant of an id.
     pub(super) fn get(&self, id: GrantId) -> Option<&Grant> {
         self.held.get(&id).map(|held| &held.grant)
+    }
+
+    /// Takes one chunk from the rate of each grant in a chain, from the last to the origin's.
+    pub(super) fn take(&mut self, id: GrantId, now: Timestamp) -> bool {
+        let mut next = id;
+        while let Some(held) = self.held.get_mut(&next) {
+            if held.rate.as_mut().is_some_and(|rate| !rate.take(now)) {
+                return false;
+            }
+            next = held.chunk.grant();
+        }
+        true
+    }
+
+    /// The first grant of a chain, the one that the origin gave.
+    pub(super) fn root(&self, id: GrantId) -> Option<&Grant> {
+        let mut held = self.held.get(&id)?;
+        while let Some(parent) = self.held.get(&held.chunk.grant()) {
+            held = parent;
+        }
+        Some(&held.grant)
     }
 
     /// The grant chunks from the origin's to this one, and nothing for an unknown one.

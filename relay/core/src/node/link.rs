@@ -10,6 +10,9 @@ use super::quota::Bucket;
 use super::subscriptions::Subscription;
 use super::{Limits, Role, Work};
 
+/// By how much windows are smaller while too much waits on all links together.
+const NARROW: usize = 16;
+
 pub(super) struct Link {
     pub(super) role: Role,
     /// The peer's; until it comes nothing else is accepted.
@@ -32,6 +35,30 @@ pub(super) struct Link {
     pub(super) key_packages: Bucket,
 }
 
+/// How much may wait on a link before what it wants is read from the store when it has room again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) bytes: usize,
+    pub(super) sends: usize,
+}
+
+impl Window {
+    /// The window while so many bytes wait on all links: a small one when that is too much, so that any
+    /// number of slow readers costs a known amount.
+    pub(super) fn of(limits: &Limits, waiting: usize) -> Self {
+        let narrow = waiting >= limits.total_window_bytes;
+        let bytes = if narrow {
+            limits.window_bytes / NARROW
+        } else {
+            limits.window_bytes
+        };
+        Self {
+            bytes: bytes.max(1),
+            sends: limits.window_sends,
+        }
+    }
+}
+
 impl Link {
     pub(super) fn new(role: Role, limits: &Limits, now: Timestamp) -> Self {
         Self {
@@ -52,8 +79,8 @@ impl Link {
     }
 
     /// Whether more than answers may be sent now.
-    pub(super) fn has_room(&self, limits: &Limits) -> bool {
-        self.bytes < limits.window_bytes && self.sends < limits.window_sends
+    pub(super) fn has_room(&self, window: Window) -> bool {
+        self.bytes < window.bytes && self.sends < window.sends
     }
 
     /// Whether an id that the peer chose is in use.

@@ -1,6 +1,85 @@
-//! A token bucket in whole numbers: so many per period, and as many again at once.
+//! How much is taken from whom: a token bucket for rates, and accounts of what is kept for how long
+//! (docs/protocol.md, "Grant"; docs/operations.md, "Limits").
 
-use proto::Timestamp;
+use std::collections::BTreeMap;
+
+use proto::{Chunk, Refused, Tier, Timestamp};
+
+use super::Node;
+use crate::store::{Account, Store, Usage};
+
+/// What the commit that is being made adds to accounts.
+#[derive(Default)]
+pub(super) struct Pending {
+    byte_seconds: BTreeMap<Account, u64>,
+    bytes: u64,
+}
+
+impl<S: Store> Node<S> {
+    /// Whether a new chunk from below may be kept; if so it is charged to its accounts until the
+    /// store does that.
+    pub(super) fn charge(&mut self, chunk: &Chunk, pending: &mut Pending) -> Result<(), Refused> {
+        let bytes = chunk.encoded().len() as u64;
+        let most = self.config.limits.store_bytes;
+        let above = most > 0 && self.store.bytes() + pending.bytes + bytes > most;
+        if above && (self.stuck || self.config.tier == Tier::Origin) {
+            return Err(Refused::StoreFull);
+        }
+        let own = Usage::of(chunk.encoded().len(), chunk.expiry()).byte_seconds(self.now);
+        for account in Account::of(chunk.name(), chunk.grant()) {
+            let most = self.allowance(account, chunk);
+            // A store that cannot be read cannot be written either: the commit says so.
+            let used = self.store.usage(account).unwrap_or_default();
+            let waiting = pending.byte_seconds.get(&account).copied().unwrap_or(0);
+            let used = used.byte_seconds(self.now).saturating_add(waiting);
+            if most > 0 && used.saturating_add(own) > most {
+                return Err(Refused::Quota);
+            }
+        }
+        for account in Account::of(chunk.name(), chunk.grant()) {
+            *pending.byte_seconds.entry(account).or_default() += own;
+        }
+        pending.bytes += bytes;
+        Ok(())
+    }
+
+    /// Byte-seconds that may be kept on an account of a chunk, 0 for any number.
+    fn allowance(&self, account: Account, chunk: &Chunk) -> u64 {
+        let limits = &self.config.limits;
+        let said = |said: Option<u64>, default| said.filter(|said| *said > 0).unwrap_or(default);
+        match account {
+            Account::Grant(id) => {
+                let grant = self.grants.get(id);
+                said(
+                    grant.map(|grant| grant.limits.byte_seconds),
+                    limits.grant_byte_seconds,
+                )
+            }
+            Account::Org(origin, org) => match limits.orgs.get(&(origin, org)) {
+                Some(most) => *most,
+                None => {
+                    let root = self.grants.root(chunk.grant());
+                    said(
+                        root.map(|root| root.limits.byte_seconds),
+                        limits.org_byte_seconds,
+                    )
+                }
+            },
+            Account::KeyPackages(..) => limits.key_package_byte_seconds,
+        }
+    }
+
+    /// When a chunk is dropped here if it need not go up: by the retention of the longest prefix.
+    pub(super) fn until(&self, chunk: &Chunk) -> Timestamp {
+        let rules = self.config.limits.retention.iter();
+        let rule = rules
+            .filter(|rule| rule.prefix.contains(chunk.name()))
+            .max_by_key(|rule| rule.prefix.bits())
+            .filter(|_| self.config.tier < Tier::Origin);
+        let until = rule.map(|rule| self.now.plus_millis(rule.keep_ms));
+        until.map_or(chunk.expiry(), |until| until.min(chunk.expiry()))
+    }
+}
 
 pub(super) struct Bucket {
     per_period: u64,

@@ -361,6 +361,7 @@ impl<S: Store> Node<S> {
     }
 
     fn ask_next(&mut self, link: LinkId) -> Result<(), StoreError> {
+        let window = self.window();
         let live = self.upstream.is_live();
         let Some(walk) = self.upstream.walk() else {
             return Ok(());
@@ -379,7 +380,7 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.get_mut(&link) else {
             return Ok(());
         };
-        if !state.has_room(&self.config.limits) {
+        if !state.has_room(window) {
             state.blocked.push(Work::Walk);
             if let Some(walk) = self.upstream.walk() {
                 walk.queued = true;

@@ -139,14 +139,14 @@ impl<S: Store> Node<S> {
 
     /// Sends the next piece of a subscription's backlog.
     pub(super) fn serve_subscription(&mut self, link: LinkId, id: u32) {
-        let work = Work::Subscription(link, id);
+        let (work, window) = (Work::Subscription(link, id), self.window());
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
         let Some(subscription) = state.subscriptions.get(&id) else {
             return;
         };
-        if !state.has_room(&self.config.limits) {
+        if !state.has_room(window) {
             state.blocked.push(work);
             return;
         }
@@ -310,10 +310,11 @@ impl<S: Store> Node<S> {
     /// Whether a subscription takes chunks from `sequence` on as they come. One that is live and has
     /// no room goes back to reading the store.
     pub(super) fn has_room_live(&mut self, link: LinkId, id: u32, sequence: u64) -> bool {
+        let window = self.window();
         let Some(state) = self.links.get_mut(&link) else {
             return false;
         };
-        let room = state.has_room(&self.config.limits);
+        let room = state.has_room(window);
         let Some(subscription) = state.subscriptions.get_mut(&id) else {
             return false;
         };

@@ -428,6 +428,7 @@ impl<S: Store> Node<S> {
 
     /// Sends up the next chunks from the store that the parent has not acknowledged.
     pub(super) fn send_upward(&mut self) {
+        let window = self.window();
         let Some(parent) = self.upstream.parent.as_mut() else {
             return;
         };
@@ -438,7 +439,7 @@ impl<S: Store> Node<S> {
         if parent.hello.is_none() || parent.live {
             return;
         }
-        if !state.has_room(&self.config.limits) {
+        if !state.has_room(window) {
             parent.queued = true;
             state.blocked.push(Work::Upward);
             return;
@@ -474,6 +475,7 @@ impl<S: Store> Node<S> {
 
     /// New chunks of this commit: sent up at once if everything before them has been.
     pub(super) fn send_fresh_upward(&mut self, fresh: Vec<(u64, Chunk)>) {
+        let window = self.window();
         let Some(parent) = self.upstream.parent.as_mut().filter(|parent| parent.live) else {
             return;
         };
@@ -483,7 +485,7 @@ impl<S: Store> Node<S> {
         let Some(state) = self.links.get(&parent.link) else {
             return;
         };
-        let room = state.has_room(&self.config.limits)
+        let room = state.has_room(window)
             && parent.in_flight.len() + fresh.len() <= self.config.limits.in_flight;
         if !room {
             parent.live = false;

@@ -1,0 +1,316 @@
+//! What a peer may use, and what is kept: quotas, rates, sizes, retention, slow readers.
+
+use proto::{
+    Chunk, Fields, Frame, Grant, GrantId, Limits as GrantLimits, Name, Path, Pattern, Refused,
+    Rule, Signer, Start, Tier, Verbs,
+};
+
+use super::super::{Limits, Retention};
+use super::world::World;
+use super::{REFUSED, STORED};
+use crate::store::Store as _;
+
+const HOUR: u64 = 3_600_000;
+
+/// A device's grant with these limits, and chunks of that device.
+struct Device {
+    grant: Chunk,
+    key: Signer,
+    number: u32,
+}
+
+impl Device {
+    fn new(world: &World, number: u32, limits: GrantLimits) -> Self {
+        let key = Signer::from_seed(&[number as u8 + 50; 32]);
+        let pattern = Pattern::of_device(world.place(), Path::Message, number);
+        let grant = Grant {
+            subject: key.public_key(),
+            not_after: world.now.plus_millis(100 * HOUR),
+            limits,
+            rules: vec![Rule {
+                verbs: Verbs::PUBLISH,
+                pattern,
+            }],
+        };
+        let parent = GrantId::of(&world.registration.grant);
+        let grant = grant.sign(world.place(), number, parent, &world.founder());
+        Self {
+            grant: grant.unwrap(),
+            key,
+            number,
+        }
+    }
+
+    fn chunk(&self, world: &World, number: u32, life_ms: u64) -> Chunk {
+        let fields = Fields::Message {
+            channel: 1,
+            device: self.number,
+            number,
+        };
+        let name = Name::new(world.place(), fields);
+        let expiry = world.now.plus_millis(life_ms);
+        let grant = GrantId::of(&self.grant);
+        Chunk::sign(name, expiry, grant, &[1; 902], &self.key).unwrap()
+    }
+
+    /// A client that has shown this device's grant.
+    fn join(&self, world: &mut World, node: usize) -> usize {
+        let client = world.client(node);
+        let chain = vec![world.registration.grant.clone(), self.grant.clone()];
+        world.say(client, &Frame::Grant(chain));
+        client
+    }
+}
+
+#[test]
+fn a_grant_keeps_so_many_bytes_for_so_long_also_after_a_restart() {
+    let mut world = World::new(&[Tier::Origin]);
+    let limits = GrantLimits {
+        // Three chunks of 1,000 bytes for an hour.
+        byte_seconds: 3 * 1000 * 3600,
+        ..GrantLimits::default()
+    };
+    let device = Device::new(&world, 7, limits);
+    let writer = device.join(&mut world, 0);
+    let all: Vec<Chunk> = (0..5).map(|n| device.chunk(&world, n, HOUR)).collect();
+    assert_eq!(all[0].encoded().len(), 1000);
+    world.publish(writer, &all);
+    world.settle();
+    let last = |world: &World, client: usize, chunk: &Chunk| {
+        world.clients[client].outcomes(chunk.name()).pop().unwrap()
+    };
+    for (at, chunk) in all.iter().enumerate() {
+        let expected = if at < 3 {
+            STORED(Tier::Origin)
+        } else {
+            REFUSED(Refused::Quota)
+        };
+        assert_eq!(last(&world, writer, chunk), expected);
+    }
+    world.restart(0, true);
+    let writer = device.join(&mut world, 0);
+    world.publish(writer, &all[2..4]);
+    world.settle();
+    assert_eq!(
+        last(&world, writer, &all[2]),
+        STORED(Tier::Origin),
+        "known, so free"
+    );
+    assert_eq!(last(&world, writer, &all[3]), REFUSED(Refused::Quota));
+    // Half the time is over, and with it half of what they use.
+    world.wait(HOUR / 2);
+    let short = device.chunk(&world, 9, HOUR);
+    world.publish(writer, &[short.clone(), device.chunk(&world, 10, HOUR)]);
+    world.settle();
+    assert_eq!(last(&world, writer, &short), STORED(Tier::Origin));
+    let name = device.chunk(&world, 10, HOUR);
+    assert_eq!(last(&world, writer, &name), REFUSED(Refused::Quota));
+}
+
+#[test]
+fn an_organisation_has_a_quota_above_its_devices() {
+    let base = World::new(&[Tier::Origin]);
+    let origin = base.place().origin;
+    let grants = 2 * 500 * 1000 * 3600; // Its grants live for long.
+    let most = grants + 2 * 1000 * 3600;
+    let limits = Limits {
+        orgs: [((origin, 1), most)].into(),
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let devices = [7, 8].map(|number| Device::new(&world, number, GrantLimits::default()));
+    let mut stored = 0;
+    for device in &devices {
+        let writer = device.join(&mut world, 0);
+        for number in 0..1000 {
+            let chunk = device.chunk(&world, number, HOUR);
+            world.publish(writer, std::slice::from_ref(&chunk));
+            world.settle();
+            if world.clients[writer].outcomes(chunk.name()) == [REFUSED(Refused::Quota)] {
+                break;
+            }
+            stored += 1;
+        }
+    }
+    let account = crate::store::Account::Org(origin, 1);
+    let now = world.now;
+    let used = world.nodes[0]
+        .store()
+        .usage(account)
+        .unwrap()
+        .byte_seconds(now);
+    assert!(
+        used <= most && used + 2 * 1000 * 3600 > most,
+        "{used} of {most}"
+    );
+    assert!(stored > 2 && stored < 2000, "{stored}");
+}
+
+#[test]
+fn a_grants_rate_counts_over_all_its_links() {
+    let mut world = World::new(&[Tier::Origin]);
+    let limits = GrantLimits {
+        chunks_per_second: 3,
+        ..GrantLimits::default()
+    };
+    let device = Device::new(&world, 7, limits);
+    let writers = [0, 1].map(|_| device.join(&mut world, 0));
+    let all: Vec<Chunk> = (0..8).map(|n| device.chunk(&world, n, HOUR)).collect();
+    world.publish(writers[0], &all[..2]);
+    world.publish(writers[1], &all[2..5]);
+    world.settle();
+    assert_eq!(world.held(0).len(), 3);
+    world.wait(1000);
+    world.publish(writers[0], &all[5..]);
+    world.settle();
+    assert_eq!(world.held(0).len(), 6);
+}
+
+#[test]
+fn no_chunk_lives_longer_than_the_relay_allows() {
+    let limits = Limits {
+        life_ms: HOUR / 2,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let writer = world.client(0);
+    let chunk = world.chunk(1, 0);
+    world.publish(writer, std::slice::from_ref(&chunk));
+    world.settle();
+    let outcomes = world.clients[writer].outcomes(chunk.name());
+    assert_eq!(outcomes, [REFUSED(Refused::TooLongLived)]);
+}
+
+#[test]
+fn an_origin_refuses_above_its_size_and_drops_nothing() {
+    let limits = Limits {
+        store_bytes: 10_000,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let writer = world.client(0);
+    let chunks = world.chunks(0..30);
+    world.publish(writer, &chunks);
+    world.settle();
+    let held = world.held(0).len();
+    assert!((9..=11).contains(&held), "{held}");
+    assert!(world.nodes[0].store().bytes() <= 10_000);
+    let last = world.clients[writer].outcomes(chunks[29].name());
+    assert_eq!(last, [REFUSED(Refused::StoreFull)]);
+    assert_eq!(world.nodes[0].counters().evicted, 0);
+    // It takes again when there is room.
+    world.wait(HOUR);
+    world.publish(writer, &[world.chunk(1, 99)]);
+    world.settle();
+    assert_eq!(world.held(0).len(), 1);
+    assert_eq!(world.nodes[0].counters().expired, held as u64);
+}
+
+#[test]
+fn a_relay_evicts_only_what_its_parent_has() {
+    let limits = Limits {
+        store_bytes: 20_000,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Local], &limits);
+    let writer = world.client(0);
+    let chunks = world.chunks(0..60);
+    for part in chunks.chunks(5) {
+        world.publish(writer, part);
+        world.settle();
+    }
+    // Nobody above has anything: all that was acknowledged is still here, the rest was refused.
+    let held = world.held(0);
+    assert!((19..=26).contains(&held.len()), "{}", held.len());
+    for chunk in &chunks {
+        let stored = world.clients[writer].outcomes(chunk.name()) == [STORED(Tier::Local)];
+        assert_eq!(stored, held.contains(chunk));
+    }
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    world.nodes[1].config.limits.store_bytes = 20_000;
+    world.join(1, 0);
+    let writer = world.client(1);
+    for part in chunks.chunks(5) {
+        world.publish(writer, part);
+        world.settle();
+    }
+    assert_eq!(world.held(0), chunks);
+    let held = world.held(1);
+    assert!(
+        held.len() >= 15 && world.nodes[1].store().bytes() <= 20_000,
+        "{}",
+        held.len()
+    );
+    assert_eq!(held, chunks[60 - held.len()..], "the newest");
+    assert!(world.nodes[1].counters().evicted > 20);
+    // What is gone is found above.
+    let names = vec![chunks[0].name()];
+    world.say(writer, &Frame::Fetch { id: 1, names });
+    world.settle();
+    assert_eq!(world.clients[writer].chunks(), chunks[..1]);
+}
+
+#[test]
+fn retention_drops_here_what_lives_above() {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    let channel = world.channel(1);
+    let rule = |prefix, keep_ms| Retention { prefix, keep_ms };
+    let rules = vec![rule(channel, 10_000), rule(world.team(), 1_800_000)];
+    for node in &mut world.nodes {
+        node.config.limits.retention = rules.clone();
+    }
+    let writer = world.client(1);
+    let chunks = [1, 2].map(|channel| world.chunk(channel, 0));
+    world.publish(writer, &chunks);
+    world.wait(120_000);
+    assert_eq!(world.held(1).len(), 2, "nobody above has them");
+    world.join(1, 0);
+    world.settle();
+    world.wait(120_000);
+    assert_eq!(world.held(1), chunks[1..]);
+    world.wait(1_800_000);
+    assert_eq!(world.held(1), []);
+    assert_eq!(world.held(0), chunks);
+}
+
+#[test]
+fn any_number_of_slow_readers_costs_a_known_amount() {
+    let (window, total, readers) = (32_000, 100_000, 40);
+    let limits = Limits {
+        window_bytes: window,
+        total_window_bytes: total,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let writer = world.client(0);
+    let slow: Vec<usize> = (0..readers).map(|_| world.client(0)).collect();
+    for reader in &slow {
+        world.subscribe(*reader, 1, world.team(), Start::All);
+    }
+    world.settle();
+    slow.iter()
+        .for_each(|reader| world.clients[*reader].slow = true);
+    let chunks = world.chunks(0..2000);
+    for part in chunks.chunks(32) {
+        world.publish(writer, part);
+        world.settle();
+    }
+    let frame = 32 * 1200;
+    let waiting: usize = slow
+        .iter()
+        .map(|reader| world.clients[*reader].undrained())
+        .sum();
+    let most = total + readers * (window / 16 + frame);
+    assert!(
+        waiting < most,
+        "{waiting} of {most}; the backlog is {}",
+        2000 * 900 * readers
+    );
+    assert_eq!(world.nodes[0].snapshot().waiting_bytes, waiting);
+    for reader in slow {
+        world.catch_up(reader);
+        world.settle();
+        assert_eq!(world.clients[reader].chunks(), chunks);
+    }
+    assert_eq!(world.nodes[0].snapshot().waiting_bytes, 0);
+}
