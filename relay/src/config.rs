@@ -11,6 +11,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use clap::{ArgMatches, Args, parser::ValueSource};
 use proto::{PublicKey, Tier};
+use relay_core::Limits;
 use serde::Serialize;
 use toml::Spanned;
 
@@ -18,6 +19,7 @@ use crate::address::RelayAddress;
 use crate::link::settings::Settings;
 
 mod file;
+mod limits;
 
 /// The address without a configuration: this machine only. The port has no other user at IANA.
 pub const LISTEN: &str = "127.0.0.1:4470";
@@ -155,6 +157,8 @@ pub struct Config {
     pub check_store: bool,
     /// What a connection may use.
     pub transport: Settings,
+    /// What peers may use, and what is kept.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -319,6 +323,7 @@ impl Said<'_> {
         if let Some(mistake) = file.transport.mistake() {
             checked.fault(self.at("transport"), format!("[transport]: {mistake}"));
         }
+        let limits = self.limits(tier, checked);
         checked.tree(tier, &parents, &origins);
         if !checked.faults.is_empty() {
             return None;
@@ -334,7 +339,31 @@ impl Said<'_> {
             log_json: log_json?,
             check_store: check_store?,
             transport: file.transport.clone(),
+            limits: limits?,
         })
+    }
+
+    /// The `[limits]` and `[[retention]]` tables.
+    fn limits(&self, tier: Option<Tier>, checked: &mut Checked) -> Option<Limits> {
+        let file = &self.read.file;
+        self.table("limits", &file.limits, checked);
+        if let Some(mistake) = file.limits.mistake() {
+            checked.fault(self.at("limits"), format!("[limits]: {mistake}"));
+        }
+        let at = self.at("retention");
+        for rule in &file.retention {
+            let source = at.clone().unwrap_or(Source::Default);
+            let value = format!("{} for {} s", rule.prefix, rule.keep_seconds);
+            checked.setting("retention", value, source);
+        }
+        if tier == Some(Tier::Origin) && !file.retention.is_empty() {
+            let text = "[[retention]] is for relays below an origin, which keeps everything".into();
+            checked.fault(at.clone(), text);
+        }
+        let limits = file.limits.limits(&file.retention);
+        limits
+            .map_err(|text| checked.fault(at, format!("[[retention]]: {text}")))
+            .ok()
     }
 
     fn directory(&self, checked: &mut Checked) -> Option<PathBuf> {

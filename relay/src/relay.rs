@@ -148,7 +148,7 @@ impl Relay {
         let admin = listen_admin(config.admin, place.port()).await?;
         let limits = Limits {
             links: config.transport.connections,
-            ..Limits::default()
+            ..config.limits.clone()
         };
         let node = relay_core::Config {
             tier: config.tier,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    Chunk, Cursor, Fields, Frame, FrameDecoder, GrantId, Hello, Holds, Listed, Misbehaved, Name,
-    Order, Outcome, Part, Path, Place, Prefix, Reconcile, Refused, Registration, Signer, Span,
-    Start, Summary, Tier, Timestamp,
+    Chunk, Cursor, Fields, Frame, FrameDecoder, Grant, GrantId, Hello, Holds, Listed, Misbehaved,
+    Name, Order, Outcome, Part, Path, Pattern, Place, Prefix, Reconcile, Refused, Registration,
+    Rule, Signer, Span, Start, Summary, Tier, Timestamp, Verbs,
 };
 use relay_core::store::{MemoryStore, StoreId};
 use relay_core::{Closed, Config, Effect, Event, Limits, LinkId, Node, Role};
@@ -562,4 +562,39 @@ fn a_new_parent_is_asked_and_gets_what_it_lacks() {
             assert_eq!(closed(&heard), expected);
         }
     }
+}
+
+/// P-GRANT-8.
+#[test]
+fn a_grant_keeps_no_more_than_it_says() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    let key = Signer::from_seed(&[9; 32]);
+    let grant = Grant {
+        subject: key.public_key(),
+        not_after: NOW.plus_millis(DAY),
+        limits: proto::Limits {
+            byte_seconds: 1000 * 1500,
+            ..proto::Limits::default()
+        },
+        rules: vec![Rule {
+            verbs: Verbs::PUBLISH,
+            pattern: Pattern::of_device(bench.place(), Path::Message, 3),
+        }],
+    };
+    let parent = GrantId::of(&bench.registration.grant);
+    let issuer = Signer::from_seed(&bench.registration.seed);
+    let grant = grant.sign(bench.place(), 3, parent, &issuer).unwrap();
+    let chain = vec![bench.registration.grant.clone(), grant.clone()];
+    bench.say(link, Frame::Grant(chain));
+    let chunk = |bench: &Bench, number| {
+        let (name, until) = (bench.chunk(number).name(), NOW.plus_millis(1_000_000));
+        Chunk::sign(name, until, GrantId::of(&grant), &[7; 902], &key).unwrap()
+    };
+    let (first, second) = (chunk(&bench, 0), chunk(&bench, 1));
+    let stored = Outcome::Stored(Tier::Origin);
+    assert_eq!(bench.publish(link, &first), [(first.name(), stored)]);
+    let quota = Outcome::Refused(Refused::Quota);
+    assert_eq!(bench.publish(link, &second), [(second.name(), quota)]);
+    assert_eq!(bench.publish(link, &first), [(first.name(), stored)]);
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use super::limits::{LimitsTable, RetentionTable};
 use crate::link::settings::Settings;
 
 /// Bytes of a configuration, at most.
@@ -30,6 +31,8 @@ pub(super) struct File {
     pub(super) log_json: Option<Spanned<bool>>,
     pub(super) check_store: Option<Spanned<bool>>,
     pub(super) transport: Settings,
+    pub(super) limits: LimitsTable,
+    pub(super) retention: Vec<RetentionTable>,
 }
 
 /// A file that was read.

@@ -77,7 +77,10 @@ impl LimitsTable {
                 (1..=proto::limits::LIFE_MS / 1000).contains(&self.chunk_life_seconds),
                 "chunk_life_seconds must be from 1 to 34560000",
             ),
-            (self.prefix_bits <= 78, "prefix_bits must be 78 at most: one path of a team"),
+            (
+                self.prefix_bits <= 78,
+                "prefix_bits must be 78 at most: one path of a team",
+            ),
             (
                 self.chunks_per_second > 0 && self.subscriptions_per_link > 0 && self.grants > 0,
                 "chunks_per_second, subscriptions_per_link and grants must be 1 at least",
@@ -122,5 +125,42 @@ impl LimitsTable {
             retention: retention.iter().map(rule).collect::<Result<_, String>>()?,
             ..Limits::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_nodes() {
+        assert_eq!(LimitsTable::default().limits(&[]), Ok(Limits::default()));
+        assert_eq!(LimitsTable::default().mistake(), None);
+    }
+
+    #[test]
+    fn mistakes_are_one_line() {
+        let table = |change: &dyn Fn(&mut LimitsTable)| {
+            let mut table = LimitsTable::default();
+            change(&mut table);
+            table.mistake().unwrap_or_default()
+        };
+        assert!(table(&|t| t.chunk_life_seconds = 0).contains("chunk_life_seconds"));
+        assert!(table(&|t| t.prefix_bits = 79).contains("prefix_bits"));
+        assert!(table(&|t| t.window_bytes = 1).contains("window_bytes"));
+        assert!(table(&|t| t.grants = 0).contains("grants"));
+        let rule = |prefix: &str| RetentionTable {
+            prefix: prefix.into(),
+            keep_seconds: 60,
+        };
+        let limits = LimitsTable::default().limits(&[rule("treeline://000abc/blob")]);
+        assert_eq!(limits.unwrap().retention[0].keep_ms, 60_000);
+        let wrong = LimitsTable::default()
+            .limits(&[rule("nowhere")])
+            .unwrap_err();
+        assert!(
+            wrong.contains("nowhere") && !wrong.contains('\n'),
+            "{wrong}"
+        );
     }
 }

@@ -69,6 +69,7 @@ impl Origin {
             log_json: false,
             check_store: false,
             transport,
+            limits: relay_core::Limits::default(),
         };
         let relay = Relay::start(&config).await.unwrap();
         let key = relay::tls::load(&directory.path().join(ORIGIN_KEY)).unwrap();
