@@ -9,12 +9,14 @@ use clap_complete::Shell;
 use thiserror::Error;
 
 use crate::config::{self, Options};
+use crate::organisations::OrganisationError;
 use crate::pins::PinsError;
 use crate::relay::{ORIGIN_KEY, RELAY_KEY, StartError};
 use crate::tls::{self, KeyError};
 
 mod check;
 mod doctor;
+mod gc;
 mod org;
 mod page;
 mod run;
@@ -69,6 +71,17 @@ enum Command {
     /// Manage the organisations of an origin
     #[command(subcommand)]
     Org(org::Org),
+    /// Remove what has expired and give the room back to the disk; the relay must not run
+    Gc {
+        #[command(flatten)]
+        options: Box<Options>,
+        /// Remove nothing, and list exactly what would go: name and bytes.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what makes a shell complete this program's words
     Completion {
         /// Which shell.
@@ -143,6 +156,12 @@ pub enum Failure {
     /// The pins cannot be used.
     #[error(transparent)]
     Pins(#[from] PinsError),
+    /// The organisations cannot be used.
+    #[error(transparent)]
+    Organisation(#[from] OrganisationError),
+    /// Somebody else uses it.
+    #[error("{0}")]
+    Locked(String),
     /// Nobody answers.
     #[error("{0}")]
     Unreachable(String),
@@ -166,10 +185,15 @@ impl Failure {
                 12
             }
             Self::Pins(PinsError::Changed { .. }) => 12,
-            Self::NotFound(_) => 10,
+            Self::NotFound(_) | Self::Organisation(OrganisationError::Unknown(_)) => 10,
+            Self::Locked(_) => 11,
             Self::Unreachable(_) => 13,
             Self::Said(code) => *code,
-            Self::Start(_) | Self::Key(_) | Self::Pins(_) | Self::Other(_) => 2,
+            Self::Start(_)
+            | Self::Key(_)
+            | Self::Pins(_)
+            | Self::Organisation(_)
+            | Self::Other(_) => 2,
         }
     }
 }
@@ -190,6 +214,11 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Identity(of) => identity(of.directory, of.json),
         Command::Trust(trust) => trust::execute(trust),
         Command::Org(org) => org::execute(org),
+        Command::Gc {
+            options,
+            dry_run,
+            json,
+        } => gc::gc(&options, dry_run, json),
         Command::Completion { shell } => page::completion(shell),
         Command::Manpage { dir } => page::manpages(&dir),
     }

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod link;
 pub mod metrics;
 pub mod notify;
+pub mod organisations;
 pub mod parents;
 pub mod pins;
 pub mod relay;

@@ -1,19 +1,17 @@
 //! `org`: the organisations of an origin: who may be founded, and how much they may keep.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
-use proto::{Place, Registration, Signer, limits};
+use proto::{Registration, Signer, limits};
+use serde_json::json;
 
-use super::{Failure, directory, other};
+use super::{Failure, In, directory, other, print};
 use crate::driver::now;
+use crate::organisations;
 use crate::relay::ORIGIN_KEY;
 use crate::tls;
 
-/// The numbers of registered organisations, one per line, in the origin's directory.
-const ORGANISATIONS: &str = "organisations";
 /// How long a registration allows an organisation to fill its names: ten years.
 const REGISTRATION_MS: u64 = 3653 * limits::DAY_MS;
 
@@ -28,6 +26,19 @@ pub enum Org {
         #[arg(long, value_name = "N")]
         number: Option<u32>,
     },
+    /// Print the organisations that were registered, and their quotas
+    List(In),
+    /// Set how much an organisation may keep; in force at the relay's next start or reload
+    Quota {
+        /// The organisation's number.
+        number: u32,
+        /// Bytes times seconds (1 GiB kept for 30 days is 2783138807808000), 0 for no limit, or
+        /// `default` for what the configuration gives to every organisation.
+        byte_seconds: String,
+        /// The origin's directory; it may be in use.
+        #[arg(long, value_name = "DIR", env = "TREELINE_RELAY_DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// Runs one of them.
@@ -37,21 +48,32 @@ pub enum Org {
 pub fn execute(org: Org) -> Result<(), Failure> {
     match org {
         Org::Register { directory, number } => register(directory, number),
+        Org::List(of) => list(of),
+        Org::Quota {
+            number,
+            byte_seconds,
+            directory,
+        } => quota(directory, number, &byte_seconds),
     }
 }
 
-fn register(named: Option<PathBuf>, number: Option<u32>) -> Result<(), Failure> {
+/// The directory of an origin, and its key.
+fn origin(named: Option<PathBuf>) -> Result<(PathBuf, Signer), Failure> {
     let directory = directory(named)?;
-    let origin = tls::load(&directory.join(ORIGIN_KEY))?.ok_or_else(|| {
+    let key = tls::load(&directory.join(ORIGIN_KEY))?.ok_or_else(|| {
         Failure::NotFound(format!(
             "{} is not the directory of an origin; run this where `treeline-relay run` without \
              --parent runs",
             directory.display()
         ))
     })?;
-    let number = take_number(&directory.join(ORGANISATIONS), number)?;
-    let text = registration(&origin, number)?;
-    writeln!(io::stdout().lock(), "{text}").map_err(other)
+    Ok((directory, key))
+}
+
+fn register(named: Option<PathBuf>, number: Option<u32>) -> Result<(), Failure> {
+    let (directory, origin) = origin(named)?;
+    let number = organisations::take(&directory, number)?;
+    print(registration(&origin, number)?)
 }
 
 fn registration(origin: &Signer, number: u32) -> Result<String, Failure> {
@@ -61,60 +83,35 @@ fn registration(origin: &Signer, number: u32) -> Result<String, Failure> {
     Ok(registration.to_text().to_string())
 }
 
-/// Takes a number that no organisation has, and writes it down.
-fn take_number(path: &Path, wanted: Option<u32>) -> Result<u32, Failure> {
-    let failed = |error: io::Error| {
-        Failure::Other(format!(
-            "cannot use {}: {error}; check its owner and mode",
-            path.display()
-        ))
-    };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .open(path)
-        .map_err(failed)?;
-    fs::File::lock(&file).map_err(failed)?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
-    let taken: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    let number = match wanted {
-        Some(number) if taken.contains(&number) => {
-            return Err(other(format!(
-                "organisation {number} is registered already"
-            )));
+fn list(of: In) -> Result<(), Failure> {
+    let (directory, _) = origin(of.directory)?;
+    for (number, quota) in organisations::load(&directory)? {
+        if of.json {
+            print(json!({"version": 1, "number": number, "byte_seconds": quota}))?;
+        } else {
+            let quota = quota.map_or("default".to_owned(), |quota| quota.to_string());
+            print(format_args!("org-{number} {quota}"))?;
         }
-        Some(number) => number,
-        None => taken.iter().max().map_or(1, |last| last + 1),
-    };
-    if !(1..=Place::ORG_MAX).contains(&number) {
-        return Err(other(format!(
-            "organisation {number} is not between 1 and {}",
-            Place::ORG_MAX
-        )));
     }
-    writeln!(file, "{number}")
-        .and_then(|()| file.sync_all())
-        .map_err(failed)?;
-    Ok(number)
+    Ok(())
+}
+
+fn quota(named: Option<PathBuf>, number: u32, byte_seconds: &str) -> Result<(), Failure> {
+    let quota = match byte_seconds {
+        "default" => None,
+        number => Some(number.parse().map_err(|_| {
+            other(format!(
+                "`{number}` is no number of byte-seconds, and not `default`"
+            ))
+        })?),
+    };
+    let (directory, _) = origin(named)?;
+    Ok(organisations::set_quota(&directory, number, quota)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_taken_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(ORGANISATIONS);
-        assert_eq!(take_number(&path, None).unwrap(), 1);
-        assert_eq!(take_number(&path, Some(7)).unwrap(), 7);
-        assert_eq!(take_number(&path, None).unwrap(), 8);
-        assert!(take_number(&path, Some(7)).is_err());
-        assert!(take_number(&path, Some(0)).is_err());
-        assert!(take_number(&path, Some(Place::ORG_MAX + 1)).is_err());
-    }
 
     #[test]
     fn a_registration_verifies() {

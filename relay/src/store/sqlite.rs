@@ -24,6 +24,9 @@ const ROWS_PER_SCAN: u64 = 2048;
 /// How long another program may hold the file before we give up, in milliseconds.
 const BUSY_MS: u64 = 2000;
 
+/// The rows that [`Store::expire`] removes at the time ?1.
+const EXPIRED: &str = "until <= ?1 AND (upward = 0 OR expiry <= ?1)";
+
 const TABLES: &str = "
 CREATE TABLE store (id BLOB NOT NULL, in_step BLOB) STRICT;
 CREATE TABLE chunks (
@@ -181,6 +184,40 @@ impl SqliteStore {
             "ok" => Ok(()),
             found => Err(damaged(&self.path, found)),
         }
+    }
+
+    /// Lists what [`Store::expire`] would remove now, name and bytes, until `each` wants no more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub fn expired(
+        &self,
+        now: Timestamp,
+        mut each: impl FnMut(Name, u64) -> bool,
+    ) -> Result<(), StoreError> {
+        let sql = format!("SELECT name, length(chunk) FROM chunks WHERE {EXPIRED} ORDER BY until");
+        let mut list = || {
+            let mut query = self.connection.prepare(&sql)?;
+            let mut rows = query.query([to_sql(now.millis())])?;
+            while let Some(row) = rows.next()? {
+                let name = Name(u128::from_be_bytes(row.get(0)?));
+                if !each(name, row.get::<_, i64>(1)? as u64) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        list().map_err(|error| self.explain(error))
+    }
+
+    /// Gives room that is not used back to the disk. It needs as much again meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk has no room for it; then nothing has changed.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+            .map_err(|error| self.explain(error))
     }
 
     /// Limits the file to so many pages of 8 KiB; it never shrinks. Tests use it as a full disk.
@@ -502,10 +539,12 @@ impl Store for SqliteStore {
     }
 
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let sql = "SELECT sequence, name, expiry, length(chunk), substr(chunk, 25, 8) FROM chunks
+        let sql = format!(
+            "SELECT sequence, name, expiry, length(chunk), substr(chunk, 25, 8) FROM chunks
              WHERE sequence IN (SELECT sequence FROM chunks INDEXED BY chunks_by_until
-             WHERE until <= ?1 AND (upward = 0 OR expiry <= ?1) ORDER BY until LIMIT ?2)";
-        self.remove(sql, [to_sql(now.millis()), limit as i64], 0)
+             WHERE {EXPIRED} ORDER BY until LIMIT ?2)"
+        );
+        self.remove(&sql, [to_sql(now.millis()), limit as i64], 0)
             .map_err(|error| self.explain(error))
     }
 

@@ -150,3 +150,66 @@ fn a_copied_directory_goes_on_where_it_was() {
     assert_eq!(run(read(&relay, &of)), COUNT as usize);
     until("it is not ready", || relay.ask("/readyz").0.contains("200"));
 }
+
+#[test]
+fn gc_lists_what_goes_and_then_removes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("relay");
+    let relay = Process::start(&at, &[]);
+    let of = registration(&at);
+    let words =
+        |more: &[&str]| output(&[&["gc", "--directory", at.to_str().unwrap()], more].concat());
+    let busy = words(&[]);
+    assert_eq!(busy.status.code(), Some(11), "{}", text(&busy.stderr));
+    let place = Place {
+        origin: of.origin.origin_id(),
+        org: of.org,
+        team: 2,
+    };
+    let soon = relay::driver::now().plus_millis(6_000);
+    let (signer, grant) = (Signer::from_seed(&of.seed), GrantId::of(&of.grant));
+    let fields = |number| Fields::Message {
+        channel: 1,
+        device: 9,
+        number,
+    };
+    let sign = |number| {
+        Chunk::sign(
+            Name::new(place, fields(number)),
+            soon,
+            grant,
+            &[1; 100],
+            &signer,
+        )
+        .unwrap()
+    };
+    let short: Vec<Chunk> = (0..5).map(sign).collect();
+    run(async {
+        let own = relay::tls::random_signer().unwrap();
+        let address = relay.line("relay ").parse().unwrap();
+        let mut client = Client::connect(&address, &own).await.unwrap();
+        client.grant(std::slice::from_ref(&of.grant)).await.unwrap();
+        let outcomes = client.publish_and_wait(&short, Tier::Origin).await.unwrap();
+        let stored = |outcome: &Outcome| *outcome == Outcome::Stored(Tier::Origin);
+        assert!(outcomes.values().all(stored), "{outcomes:?}");
+        publish(&relay, &of).await;
+    });
+    relay.signal("TERM");
+    assert_eq!(relay.ends_with(), Some(0));
+    until("they never expire", || relay::driver::now() > soon);
+    let mut expected: Vec<String> = short
+        .iter()
+        .map(|chunk| format!("{} {}", chunk.name(), chunk.encoded().len()))
+        .collect();
+    let dry = text(&words(&["--dry-run"]).stdout);
+    let mut listed: Vec<String> = dry.lines().map(str::to_owned).collect();
+    expected.sort();
+    listed.sort();
+    assert_eq!(listed, expected);
+    let done = words(&["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(json["chunks"], 5);
+    assert_eq!(text(&words(&["--dry-run"]).stdout), "");
+    let relay = Process::start(&at, &[]);
+    assert_eq!(run(read(&relay, &of)), COUNT as usize, "the others stay");
+}

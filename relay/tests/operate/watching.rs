@@ -127,3 +127,24 @@ fn shells_and_man_know_every_command() {
         assert!(pages.join(page).exists(), "{page}");
     }
 }
+
+#[test]
+fn organisations_have_quotas_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("origin");
+    let _relay = Process::start(&at, &[]);
+    let org = |words: &[&str]| {
+        output(&[&["org"], words, &["--directory", at.to_str().unwrap()]].concat())
+    };
+    assert!(org(&["register"]).status.success());
+    assert!(org(&["register", "--number", "7"]).status.success());
+    assert!(org(&["quota", "7", "1000"]).status.success());
+    assert_eq!(text(&org(&["list"]).stdout), "org-1 default\norg-7 1000\n");
+    assert!(org(&["quota", "7", "default"]).status.success());
+    assert_eq!(
+        text(&org(&["list"]).stdout),
+        "org-1 default\norg-7 default\n"
+    );
+    assert_eq!(org(&["quota", "8", "1"]).status.code(), Some(10));
+    assert_eq!(org(&["quota", "7", "much"]).status.code(), Some(2));
+}
