@@ -37,6 +37,16 @@ pub fn render(status: &Status) -> String {
             "Chunks sent to subscribers",
             counters.delivered,
         ),
+        (
+            "chunks_expired_total",
+            "Chunks removed because their time was over",
+            counters.expired,
+        ),
+        (
+            "chunks_evicted_total",
+            "Chunks removed because the store was above its size",
+            counters.evicted,
+        ),
     ] {
         page.single(name, "counter", help, value);
     }

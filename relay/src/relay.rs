@@ -1,5 +1,6 @@
 //! A running relay: its keys, its store, its node, its listener and its way to the parent.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::admin;
 use crate::config::{Admin, Config};
 use crate::driver::{self, Handle, now};
 use crate::link::listen::Listener;
+use crate::organisations::{self, OrganisationError};
 use crate::parents::{self, Candidate};
 use crate::status::View;
 use crate::store::sqlite::SqliteStore;
@@ -69,6 +71,9 @@ pub enum StartError {
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The organisations cannot be read.
+    #[error(transparent)]
+    Organisations(#[from] OrganisationError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(StoreError),
@@ -146,10 +151,7 @@ impl Relay {
             Listener::bind(config.listen, &own, config.transport.clone()).map_err(listen)?;
         let place = listener.local_addr().map_err(listen)?;
         let admin = listen_admin(config.admin, place.port()).await?;
-        let limits = Limits {
-            links: config.transport.connections,
-            ..config.limits.clone()
-        };
+        let limits = limits(config, &origins)?;
         let node = relay_core::Config {
             tier: config.tier,
             origins: origins.clone(),
@@ -217,10 +219,10 @@ impl Relay {
         self.view.borrow().handle.clone()
     }
 
-    /// Takes over what can change without a restart: parents and origins. Returns what cannot.
+    /// Takes over what can change without a restart: parents, origins and limits. Returns what cannot.
     ///
     /// # Errors
-    /// [`StartError::Key`] when the relay shall be its own origin and has no key for it.
+    /// [`StartError`] when the origin's key or organisations cannot be read.
     pub async fn reload(&mut self, config: &Config) -> Result<Vec<&'static str>, StartError> {
         let (handle, old) = (self.handle(), &self.config);
         let fixed = [
@@ -248,7 +250,16 @@ impl Relay {
                 .send_modify(|view| view.parents.clone_from(&config.parents));
         }
         let fixed = fixed.map(|(name, _)| name).collect();
+        let limits = limits(
+            &Config {
+                limits: config.limits.clone(),
+                ..self.config.clone()
+            },
+            &self.origins(),
+        )?;
+        let _ = handle.send(Event::Limits(Box::new(limits))).await;
         self.config = Config {
+            limits: config.limits.clone(),
             parents: config.parents.clone(),
             origins: config.origins.clone(),
             ..self.config.clone()
@@ -287,6 +298,23 @@ fn origins(config: &Config) -> Result<Vec<PublicKey>, StartError> {
     }
     let origin = tls::load_or_make(&config.directory.join(ORIGIN_KEY))?;
     Ok(vec![origin.public_key()])
+}
+
+/// The node's limits: those of the configuration, and what the origin's operator gave to certain
+/// organisations.
+fn limits(config: &Config, origins: &[PublicKey]) -> Result<Limits, StartError> {
+    let known = match (config.tier, origins) {
+        (Tier::Origin, [origin]) => organisations::load(&config.directory)?
+            .into_iter()
+            .filter_map(|(org, quota)| Some(((origin.origin_id(), org), quota?)))
+            .collect(),
+        _ => BTreeMap::new(),
+    };
+    Ok(Limits {
+        links: config.transport.connections,
+        orgs: known,
+        ..config.limits.clone()
+    })
 }
 
 /// Binds the admin listener. That the address nobody asked for is taken stops no relay.

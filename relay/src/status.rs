@@ -95,6 +95,10 @@ pub struct Counts {
     pub duplicates: u64,
     /// Chunks sent to subscribers.
     pub delivered: u64,
+    /// Chunks removed because their time was over.
+    pub expired: u64,
+    /// Chunks removed because the store was above its size.
+    pub evicted: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Links closed, by what the peer did.
@@ -194,6 +198,8 @@ fn counts(counters: &Counters) -> Counts {
         stored: counters.stored,
         duplicates: counters.duplicates,
         delivered: counters.delivered,
+        expired: counters.expired,
+        evicted: counters.evicted,
         refused: by_word(&counters.refused),
         misbehaved: by_word(&counters.misbehaved),
     }

@@ -104,6 +104,8 @@ pub enum Event {
     },
     /// From now on exactly these origins are served.
     Origins(Vec<PublicKey>),
+    /// From now on this is allowed. Links that are up keep their rates, and the tables their sizes.
+    Limits(Box<Limits>),
 }
 
 /// What the driver has to do.
@@ -292,6 +294,7 @@ impl<S: Store> Node<S> {
             Event::Drained { link, sends, bytes } => self.drained(link, sends, bytes),
             Event::Disconnected { link } => self.forget(link),
             Event::Origins(origins) => self.serve_origins(origins),
+            Event::Limits(limits) => self.config.limits = *limits,
         }
         if self.feed.len() >= self.config.limits.batch_chunks {
             self.commit(now);

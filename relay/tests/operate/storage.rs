@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::{
-    Chunk, Fields, GrantId, Name, Order, Outcome, Path as NamePath, Place, Prefix, Registration,
-    Signer, Start, Tier,
+    Chunk, Fields, GrantId, Name, Order, Outcome, Path as NamePath, Place, Prefix, Refused,
+    Registration, Signer, Start, Tier,
 };
 use relay::client::{Client, Said};
 
@@ -212,4 +212,45 @@ fn gc_lists_what_goes_and_then_removes_it() {
     assert_eq!(text(&words(&["--dry-run"]).stdout), "");
     let relay = Process::start(&at, &[]);
     assert_eq!(run(read(&relay, &of)), COUNT as usize, "the others stay");
+}
+
+#[test]
+fn a_quota_is_in_force_after_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("relay");
+    let relay = Process::start(&at, &["--log", "info"]);
+    let of = registration(&at);
+    let number = of.org.to_string();
+    let words = [
+        "org",
+        "quota",
+        &number,
+        "1000",
+        "--directory",
+        at.to_str().unwrap(),
+    ];
+    assert!(output(&words).status.success());
+    relay.signal("HUP");
+    let log = || fs::read_to_string(directory.path().join("relay.log")).unwrap();
+    until("it does not say that it reloaded", || {
+        log().contains("reloaded")
+    });
+    let outcomes = run(async {
+        let own = relay::tls::random_signer().unwrap();
+        let address = relay.line("relay ").parse().unwrap();
+        let mut client = Client::connect(&address, &own).await.unwrap();
+        client.grant(std::slice::from_ref(&of.grant)).await.unwrap();
+        let (_, chunks) = chunks(&of);
+        client
+            .publish_and_wait(&chunks[..1], Tier::Origin)
+            .await
+            .unwrap()
+    });
+    let refused = |outcome: &Outcome| *outcome == Outcome::Refused(Refused::Quota);
+    assert!(outcomes.values().all(refused), "{outcomes:?}");
+    let (_, metrics) = relay.ask("/metrics");
+    assert!(
+        metrics.contains("chunks_refused_total{reason=\"quota\"} 1"),
+        "{metrics}"
+    );
 }
