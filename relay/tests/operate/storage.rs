@@ -220,12 +220,15 @@ fn a_quota_is_in_force_after_a_reload() {
     let at = directory.path().join("relay");
     let relay = Process::start(&at, &["--log", "info"]);
     let of = registration(&at);
+    // Room for the grant itself, and for less than one chunk.
+    let seconds = of.grant.expiry().since(relay::driver::now()) / 1000;
+    let quota = (of.grant.encoded().len() as u64 * seconds + 1_000_000).to_string();
     let number = of.org.to_string();
     let words = [
         "org",
         "quota",
         &number,
-        "1000",
+        &quota,
         "--directory",
         at.to_str().unwrap(),
     ];

@@ -268,6 +268,7 @@ async fn relay(directory: &Path, tier: Tier, parent: Option<&Relay>) -> Relay {
         log_json: false,
         check_store: false,
         transport: Default::default(),
+        limits: Default::default(),
     };
     Relay::start(&config).await.unwrap()
 }
