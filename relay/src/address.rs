@@ -64,6 +64,16 @@ pub enum Upstream {
     },
 }
 
+impl Upstream {
+    /// `HOST:PORT`, or the domain.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Relay(address) => &address.place,
+            Self::Domain { name, .. } => name,
+        }
+    }
+}
+
 impl FromStr for Upstream {
     type Err = AddressError;
 

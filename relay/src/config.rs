@@ -15,7 +15,8 @@ use relay_core::Limits;
 use serde::Serialize;
 use toml::Spanned;
 
-use crate::address::RelayAddress;
+use crate::address::Upstream;
+use crate::discovery::mdns::Interfaces;
 use crate::link::settings::Settings;
 
 mod file;
@@ -39,7 +40,7 @@ pub struct Options {
     /// Where this relay stands in the tree: local, cloud or origin [default: origin; with a parent: local]
     #[arg(long, value_name = "TIER", env = "TREELINE_RELAY_TIER")]
     pub tier: Option<String>,
-    /// The relay above this one; several are tried in order.
+    /// The relay above this one, or a domain that names relays; the nearest of several is used.
     #[arg(
         long,
         value_name = "HOST:PORT#KEY",
@@ -59,6 +60,21 @@ pub struct Options {
     /// [default: 127.0.0.1, the port of --listen + 10000]
     #[arg(long, value_name = "ADDR", env = "TREELINE_RELAY_ADMIN")]
     pub admin: Option<String>,
+    /// The DNS server to ask for domains: IP:PORT [default: this machine's]
+    #[arg(long, value_name = "ADDR", env = "TREELINE_RELAY_DNS")]
+    pub dns: Option<String>,
+    /// Whether to say on the local network that this relay is here: on or off
+    /// [default: on, unless it listens on loopback]
+    #[arg(long, value_name = "WHETHER", env = "TREELINE_RELAY_MDNS")]
+    pub mdns: Option<String>,
+    /// The network interfaces on which to say so [default: all but loopback]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TREELINE_RELAY_MDNS_INTERFACE",
+        value_delimiter = ','
+    )]
+    pub mdns_interface: Vec<String>,
     /// A TOML file with any of these; docs/operations.md and relay.example.toml show all.
     #[arg(long, value_name = "FILE", env = "TREELINE_RELAY_CONFIG")]
     pub config: Option<PathBuf>,
@@ -74,13 +90,16 @@ pub struct Options {
 }
 
 /// Options, as clap and [`Setting`] name them.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "directory",
     "listen",
     "tier",
     "parent",
     "origin",
     "admin",
+    "dns",
+    "mdns",
+    "mdns_interface",
     "config",
     "log",
     "log_json",
@@ -144,11 +163,15 @@ pub struct Config {
     /// The place in the tree.
     pub tier: Tier,
     /// The relays above, in the order in which they are tried; none for a root.
-    pub parents: Vec<RelayAddress>,
+    pub parents: Vec<Upstream>,
     /// The origins to serve; a root without any makes its own.
     pub origins: Vec<PublicKey>,
     /// Where to tell how it is.
     pub admin: Admin,
+    /// The DNS server to ask; without one, this machine's.
+    pub dns: Option<SocketAddr>,
+    /// The interfaces on which to say that it is here; `None` to say nothing.
+    pub mdns: Option<Interfaces>,
     /// What to log.
     pub log: String,
     /// Whether to log as JSON.
@@ -290,7 +313,7 @@ impl Said<'_> {
         let parents = checked.parse_all(
             "parents",
             self.many("parent", &options.parent, &file.parents),
-            |text| RelayAddress::from_str(text).map_err(|error| error.to_string()),
+            |text| Upstream::from_str(text).map_err(|error| error.to_string()),
         );
         let origins = checked.parse_all(
             "origins",
@@ -313,6 +336,9 @@ impl Said<'_> {
             .one("admin", &options.admin, &file.admin)
             .unwrap_or_default("beside");
         let admin = checked.parse("admin", admin, parse_admin);
+        let dns = self.one("dns", &options.dns, &file.dns);
+        let dns = checked.parse("dns", dns.unwrap_or_default("system"), parse_dns);
+        let mdns = self.mdns(listen, checked);
         let log = self.one("log", &options.log, &file.log);
         let log = checked.parse("log", log.unwrap_or_default("warn"), parse_log);
         let log_json = self.flag("log_json", options.log_json, &file.log_json);
@@ -335,6 +361,8 @@ impl Said<'_> {
             parents,
             origins,
             admin: admin?,
+            dns: dns?,
+            mdns: mdns?,
             log: log?,
             log_json: log_json?,
             check_store: check_store?,
@@ -364,6 +392,33 @@ impl Said<'_> {
         limits
             .map_err(|text| checked.fault(at, format!("[[retention]]: {text}")))
             .ok()
+    }
+
+    /// Whether and where to say that the relay is here; by default where others can reach it.
+    fn mdns(
+        &self,
+        listen: Option<SocketAddr>,
+        checked: &mut Checked,
+    ) -> Option<Option<Interfaces>> {
+        let (options, file) = (self.options, &self.read.file);
+        let reachable = listen.is_some_and(|at| !at.ip().is_loopback());
+        let said = self.one("mdns", &options.mdns, &file.mdns);
+        let said = said.unwrap_or_default(if reachable { "on" } else { "off" });
+        let on = checked.parse("mdns", said, |text| match text {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            other => Err(format!("mdns `{other}` is not known: write on or off")),
+        });
+        let interfaces = checked.parse_all(
+            "mdns_interfaces",
+            self.many(
+                "mdns_interface",
+                &options.mdns_interface,
+                &file.mdns_interfaces,
+            ),
+            |text| Ok(text.to_owned()),
+        );
+        Some(on?.then_some(Interfaces(interfaces)))
     }
 
     fn directory(&self, checked: &mut Checked) -> Option<PathBuf> {
@@ -510,7 +565,7 @@ impl Checked {
     }
 
     /// What has to fit together.
-    fn tree(&mut self, tier: Option<Tier>, parents: &[RelayAddress], origins: &[PublicKey]) {
+    fn tree(&mut self, tier: Option<Tier>, parents: &[Upstream], origins: &[PublicKey]) {
         if parents.is_empty() {
             return;
         }
@@ -548,6 +603,15 @@ fn parse_admin(text: &str) -> Result<Admin, String> {
         "beside" => Ok(Admin::Beside),
         other => other.parse().map(Admin::At).map_err(|_| {
             format!("admin address `{other}` is not IP:PORT, as in 127.0.0.1:14470, and not off")
+        }),
+    }
+}
+
+fn parse_dns(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "system" => Ok(None),
+        other => other.parse().map(Some).map_err(|_| {
+            format!("DNS server `{other}` is not IP:PORT, as in 127.0.0.1:53, and not system")
         }),
     }
 }
@@ -615,7 +679,7 @@ mod tests {
         options.tier = Some("cloud".into());
         let config = Config::load(&options).unwrap();
         assert_eq!((config.listen.port(), config.tier), (2, Tier::Cloud));
-        assert_eq!(config.parents[0].place, "a:1");
+        assert_eq!(config.parents[0].to_string(), format!("a:1#{key}"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod search;
 use std::net::SocketAddr;
 
 pub use race::race;
-pub use search::{Plan, Standing, Stranger, Trust, search};
+pub use search::{Plan, Search, Standing, Stranger, Trust, search};
 
 /// Addresses with the families in turn, the first one's first (RFC 8305, section 4).
 pub fn interleave(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {

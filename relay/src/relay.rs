@@ -20,10 +20,13 @@ use tokio::time::{sleep, timeout};
 use crate::address::RelayAddress;
 use crate::admin;
 use crate::config::{Admin, Config};
+use crate::discovery::mdns::{self, Advert, Advertised};
+use crate::discovery::{self, Plan, Trust};
 use crate::driver::{self, Handle, now};
 use crate::link::listen::Listener;
 use crate::organisations::{self, OrganisationError};
-use crate::parents::{self, Candidate};
+use crate::parents;
+use crate::pins::Pins;
 use crate::status::View;
 use crate::store::sqlite::SqliteStore;
 use crate::tls::{self, KeyError};
@@ -126,6 +129,7 @@ pub struct Relay {
     node: thread::JoinHandle<()>,
     listeners: Vec<JoinHandle<()>>,
     upward: Option<JoinHandle<()>>,
+    advertised: Option<Advertised>,
     admin: Option<SocketAddr>,
     _owner: File,
 }
@@ -164,6 +168,7 @@ impl Relay {
             place: place.to_string(),
             key: own.public_key(),
         };
+        let advertised = advertise(config, &address, &origins);
         let view = watch::Sender::new(View {
             handle: handle.clone(),
             address: address.clone(),
@@ -181,8 +186,9 @@ impl Relay {
         });
         tell_admin(&config.directory, admin);
         Ok(Self {
+            upward: upward(&handle, config, &own),
+            advertised,
             address,
-            upward: upward(&handle, &config.parents, &own),
             view,
             own,
             config: config.clone(),
@@ -233,10 +239,14 @@ impl Relay {
             ("log_json", old.log_json != config.log_json),
             ("check_store", old.check_store != config.check_store),
             ("transport", old.transport != config.transport),
+            ("dns", old.dns != config.dns),
+            ("mdns", old.mdns != config.mdns),
         ];
         let fixed = fixed.into_iter().filter(|(_, differs)| *differs);
         if old.origins != config.origins {
             let origins = origins(config)?;
+            self.advertised = None;
+            self.advertised = advertise(&self.config, &self.address, &origins);
             // A node that has stopped ends the relay anyway.
             let _ = handle.send(Event::Origins(origins.clone())).await;
             self.view.send_modify(|view| view.origins = origins);
@@ -245,7 +255,12 @@ impl Relay {
             if let Some(task) = self.upward.take() {
                 task.abort();
             }
-            self.upward = upward(&handle, &config.parents, &self.own);
+            let parents = Config {
+                parents: config.parents.clone(),
+                origins: config.origins.clone(),
+                ..self.config.clone()
+            };
+            self.upward = upward(&handle, &parents, &self.own);
             self.view
                 .send_modify(|view| view.parents.clone_from(&config.parents));
         }
@@ -269,7 +284,8 @@ impl Relay {
 
     /// Takes no more links, commits what has been received, sends every peer elsewhere, and frees
     /// the address and the store.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        self.advertised = None;
         self.endpoint.set_server_config(None);
         for task in self.listeners.iter().chain(&self.upward) {
             task.abort();
@@ -354,15 +370,58 @@ fn tell_admin(directory: &Path, admin: Option<SocketAddr>) {
     }
 }
 
-fn upward(handle: &Handle, parents: &[RelayAddress], own: &Signer) -> Option<JoinHandle<()>> {
-    let task = up(handle.clone(), parents.to_vec(), own.clone());
-    (!parents.is_empty()).then(|| tokio::spawn(task))
+fn upward(handle: &Handle, config: &Config, own: &Signer) -> Option<JoinHandle<()>> {
+    if config.parents.is_empty() {
+        return None;
+    }
+    let pins = Pins::load(&config.directory).unwrap_or_else(|error| {
+        tracing::error!("{error}; no pin is known until then");
+        Pins::default()
+    });
+    let plan = Plan {
+        upstreams: config.parents.clone(),
+        dns: config.dns,
+        mdns: None,
+        origins: config.origins.clone(),
+        own: Some(own.public_key()),
+    };
+    let trust = Trust {
+        pins,
+        ..Trust::default()
+    };
+    Some(tokio::spawn(up(handle.clone(), plan, trust, own.clone())))
 }
 
-async fn up(handle: Handle, parents: Vec<RelayAddress>, own: Signer) {
-    let (_offer, candidates) = watch::channel(Candidate::configured(&parents));
-    // It ends only with the node.
-    let _ = parents::keep(&handle, &own, candidates).await;
+async fn up(handle: Handle, plan: Plan, trust: Trust, own: Signer) {
+    let (offer, candidates) = watch::channel(Vec::new());
+    let (tell, mut strangers) = watch::channel(Vec::new());
+    let searching = discovery::search(plan, watch::channel(trust).1, offer, tell);
+    let telling = async {
+        while strangers.changed().await.is_ok() {
+            for stranger in strangers.borrow_and_update().iter() {
+                tracing::error!("{stranger}");
+            }
+        }
+    };
+    tokio::select! {
+        // It ends only with the node.
+        _ = parents::keep(&handle, &own, candidates) => {}
+        () = async { tokio::join!(searching, telling); } => {}
+    }
+}
+
+/// Says on the local network that the relay is here, if it shall.
+fn advertise(config: &Config, address: &RelayAddress, origins: &[PublicKey]) -> Option<Advertised> {
+    let interfaces = config.mdns.as_ref()?;
+    let advert = Advert {
+        key: address.key,
+        origins: origins.iter().map(PublicKey::origin_id).collect(),
+        tier: config.tier,
+    };
+    let listen = address.place.parse().ok()?;
+    mdns::advertise(&advert, listen, interfaces)
+        .inspect_err(|error| tracing::warn!("{error}"))
+        .ok()
 }
 
 /// Makes a directory that only this user can read, if there is none, and holds it for this process

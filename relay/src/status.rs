@@ -10,7 +10,7 @@ use proto::{PublicKey, Tier};
 use relay_core::{Counters, Snapshot};
 use serde::{Deserialize, Serialize};
 
-use crate::address::RelayAddress;
+use crate::address::{RelayAddress, Upstream};
 use crate::driver::{Handle, Stopped};
 use crate::relay::STORE;
 
@@ -117,7 +117,7 @@ pub struct View {
     /// The origins that it serves.
     pub origins: Vec<PublicKey>,
     /// The relays above.
-    pub parents: Vec<RelayAddress>,
+    pub parents: Vec<Upstream>,
     /// Its directory.
     pub directory: PathBuf,
     /// When it began.
@@ -171,7 +171,7 @@ impl View {
             subscriptions: 0,
             in_flight: 0,
         };
-        let mut parents: Vec<Parent> = self.parents.iter().map(|p| away(&p.place)).collect();
+        let mut parents: Vec<Parent> = self.parents.iter().map(|p| away(p.place())).collect();
         let Some(current) = current else {
             return parents;
         };

@@ -1,6 +1,11 @@
 //! What docs/protocol.md demands for finding relays.
 
-use proto::{Frame, FrameDecoder, Tier, Timestamp};
+use proto::{Frame, FrameDecoder, PublicKey, Tier, Timestamp};
+use relay::address::Upstream;
+use relay::discovery::dns::{Said, Service, ordered};
+use relay::discovery::mdns::{Advert, Found, Heard};
+use relay::discovery::{Plan, Search, Trust};
+use relay::pins::Pin;
 use relay_core::store::{MemoryStore, StoreId};
 use relay_core::{Config, Effect, Event, Limits, LinkId, Node, Role};
 
@@ -38,4 +43,135 @@ fn a_relay_greets_unasked_and_keeps_a_link_that_asks_for_nothing() {
             assert!(!matches!(effect, Effect::Close { .. }));
         }
     }
+}
+
+/// P-FIND-2: RFC 2782, with the draw in our hands.
+#[test]
+fn service_records_are_tried_by_priority_and_weight() {
+    let service = |priority, weight, target: &str| Service {
+        priority,
+        weight,
+        port: 4470,
+        target: target.into(),
+    };
+    let all = vec![
+        service(20, 0, "c"),
+        service(10, 1, "a"),
+        service(10, 9, "b"),
+        service(1, 0, ""),
+    ];
+    let names = |draw: fn(u32) -> u32| -> String {
+        ordered(all.clone(), draw)
+            .into_iter()
+            .map(|service| service.target)
+            .collect()
+    };
+    assert_eq!(
+        (names(|_| 1), names(|most| most)),
+        ("abc".into(), "bac".into())
+    );
+}
+
+/// P-FIND-3
+#[test]
+fn txt_records_of_a_domain_have_one_form() {
+    let key = PublicKey([7; 32]);
+    let relay = format!("treeline1 relay={} host=a.example.org", key.to_hex());
+    let host = Some("a.example.org".to_owned());
+    assert_eq!(
+        Said::decode(relay.as_bytes()),
+        Some(Said::Relay { key, host })
+    );
+    for wrong in [
+        relay.replace("1 ", "2 "),
+        format!("{relay} x"),
+        relay.replace(' ', "  "),
+    ] {
+        assert_eq!(Said::decode(wrong.as_bytes()), None, "{wrong}");
+    }
+}
+
+/// P-FIND-4
+#[test]
+fn a_relay_on_the_local_network_says_four_things() {
+    let key = PublicKey([7; 32]);
+    let hex = key.to_hex();
+    let good = [
+        ("v", "1"),
+        ("k", &hex),
+        ("o", "000001,abcdef"),
+        ("t", "cloud"),
+    ];
+    let decode = |texts: &[(&str, &str)]| {
+        Advert::decode(texts.iter().map(|(name, value)| (*name, value.as_bytes())))
+    };
+    let advert = decode(&good).unwrap();
+    assert_eq!(
+        (advert.key, advert.tier, advert.origins.len()),
+        (key, Tier::Cloud, 2)
+    );
+    let twice = [
+        good[0],
+        good[1],
+        good[2],
+        good[3],
+        ("t", "moon"),
+        ("x", "y"),
+    ];
+    assert_eq!(decode(&twice), Some(advert));
+    for part in 0..4 {
+        let mut less = good.to_vec();
+        less.remove(part);
+        assert_eq!(decode(&less), None);
+    }
+}
+
+/// P-FIND-5
+#[test]
+fn a_relay_that_was_heard_of_is_used_only_with_a_known_key() {
+    let (origin, key) = (PublicKey([1; 32]), PublicKey([7; 32]));
+    let heard = Heard::Here(Found {
+        name: "ward".into(),
+        places: vec!["10.0.0.1:4470".into()],
+        advert: Advert {
+            key,
+            origins: vec![origin.origin_id()],
+            tier: Tier::Local,
+        },
+    });
+    let judge = |upstreams: Vec<Upstream>, trust: &Trust| {
+        let origins = vec![origin];
+        let mut search = Search::new(Plan {
+            upstreams,
+            origins,
+            ..Plan::default()
+        });
+        search.hear(heard.clone());
+        let (used, asked) = search.judge(trust);
+        (
+            used.iter().any(|it| it.address.place == "10.0.0.1:4470"),
+            asked.len(),
+        )
+    };
+    let pinned = |key| Trust {
+        pins: [Pin {
+            name: "ward".into(),
+            key,
+        }]
+        .into_iter()
+        .collect(),
+        ..Trust::default()
+    };
+    let recorded = Trust {
+        recorded: [key].into(),
+        ..Trust::default()
+    };
+    let configured = format!("relay.example.org:1#{}", key.to_hex())
+        .parse()
+        .unwrap();
+    assert_eq!(judge(vec![], &Trust::default()), (false, 1));
+    assert_eq!(judge(vec![configured], &Trust::default()), (true, 0));
+    assert_eq!(judge(vec![], &recorded), (true, 0));
+    assert_eq!(judge(vec![], &pinned(key)), (true, 0));
+    assert_eq!(judge(vec![], &pinned(origin)), (false, 1));
 }

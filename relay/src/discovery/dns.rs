@@ -180,18 +180,23 @@ impl Names {
     }
 }
 
-/// One TXT record: `treeline1 relay=KEY`, `treeline1 relay=KEY host=NAME`, `treeline1 origin=KEY`.
+/// What one TXT record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Said {
+pub enum Said {
+    /// `treeline1 relay=KEY`, `treeline1 relay=KEY host=NAME`: the key of one host, or of all.
     Relay {
+        /// The key.
         key: PublicKey,
+        /// Whose.
         host: Option<String>,
     },
+    /// `treeline1 origin=KEY`: the domain serves this origin.
     Origin(PublicKey),
 }
 
 impl Said {
-    fn decode(text: &[u8]) -> Option<Self> {
+    /// Reads a record; `None` for one that is for others, or wrong.
+    pub fn decode(text: &[u8]) -> Option<Self> {
         if text.len() > TXT_BYTES {
             return None;
         }
@@ -225,17 +230,22 @@ impl Said {
     }
 }
 
+/// An SRV record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Service {
-    priority: u16,
-    weight: u16,
-    port: u16,
-    target: String,
+pub struct Service {
+    /// Lower goes first.
+    pub priority: u16,
+    /// The chance among those of one priority.
+    pub weight: u16,
+    /// Where it listens.
+    pub port: u16,
+    /// Its host; empty for none.
+    pub target: String,
 }
 
 /// RFC 2782: the lowest priority first; among equals at random, by weight. `draw` gives a number from
 /// zero to what it is given.
-fn ordered(mut services: Vec<Service>, mut draw: impl FnMut(u32) -> u32) -> Vec<Service> {
+pub fn ordered(mut services: Vec<Service>, mut draw: impl FnMut(u32) -> u32) -> Vec<Service> {
     services.retain(|service| !service.target.is_empty());
     // Weight 0 goes first, so that it has a small chance.
     services

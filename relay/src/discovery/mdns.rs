@@ -215,7 +215,7 @@ impl Advert {
     }
 
     /// Reads a TXT record; texts that it does not know are skipped.
-    fn decode<'a>(text: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Self> {
+    pub fn decode<'a>(text: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Self> {
         let (mut version, mut key, mut origins, mut tier) = (None, None, None, None);
         for (name, value) in text.take(32) {
             let value = std::str::from_utf8(value).ok()?;

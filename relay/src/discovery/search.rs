@@ -2,6 +2,7 @@
 //! the strangers among those that were found, whom somebody has to judge first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -71,7 +72,26 @@ pub struct Stranger {
     pub standing: Standing,
 }
 
-struct Search {
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, place, .. } = self;
+        match self.standing {
+            Standing::Unknown => write!(
+                f,
+                "found the relay `{name}` at {place}: compare its key with its operator before you trust it"
+            ),
+            Standing::Changed => write!(
+                f,
+                "the relay `{name}` at {place} shows another key than the one that is pinned: it is not \
+                 used; find out why its key changed"
+            ),
+        }
+    }
+}
+
+/// What has been found, and who of them may be used; without I/O.
+#[derive(Debug, Default)]
+pub struct Search {
     plan: Plan,
     domains: BTreeMap<usize, Answer>,
     found: BTreeMap<String, Found>,
@@ -97,11 +117,7 @@ pub async fn search(
             .inspect_err(|error| tracing::warn!("{error}"))
             .ok()
     });
-    let mut search = Search {
-        plan,
-        domains: BTreeMap::new(),
-        found: BTreeMap::new(),
-    };
+    let mut search = Search::new(plan);
     let mut trusted = true;
     loop {
         let (candidates, unknown) = search.judge(&trust.borrow_and_update());
@@ -160,7 +176,16 @@ async fn follow(
 }
 
 impl Search {
-    fn hear(&mut self, heard: Heard) {
+    /// Nothing has been found.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            ..Self::default()
+        }
+    }
+
+    /// Takes what was heard on the local network.
+    pub fn hear(&mut self, heard: Heard) {
         match heard {
             Heard::Gone(name) => {
                 self.found.remove(&name);
@@ -192,7 +217,8 @@ impl Search {
         }
     }
 
-    fn judge(&self, trust: &Trust) -> (Vec<Candidate>, Vec<Stranger>) {
+    /// The relays that may be used, and those that somebody has to judge.
+    pub fn judge(&self, trust: &Trust) -> (Vec<Candidate>, Vec<Stranger>) {
         let mut candidates = Vec::new();
         let mut strangers = Vec::new();
         for (index, upstream) in self.plan.upstreams.iter().enumerate() {
@@ -329,16 +355,12 @@ mod tests {
 
     fn searching(upstreams: &[String]) -> Search {
         let upstreams = upstreams.iter().map(|text| text.parse().unwrap()).collect();
-        Search {
-            plan: Plan {
-                upstreams,
-                origins: vec![ORIGIN],
-                own: Some(key(5)),
-                ..Plan::default()
-            },
-            domains: BTreeMap::new(),
-            found: BTreeMap::new(),
-        }
+        Search::new(Plan {
+            upstreams,
+            origins: vec![ORIGIN],
+            own: Some(key(5)),
+            ..Plan::default()
+        })
     }
 
     fn pinned(name: &str, byte: u8) -> Trust {

@@ -64,6 +64,8 @@ impl Origin {
             tier: Tier::Origin,
             parents: Vec::new(),
             origins: Vec::new(),
+            dns: None,
+            mdns: None,
             admin: relay::config::Admin::Off,
             log: String::new(),
             log_json: false,

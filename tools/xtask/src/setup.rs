@@ -18,6 +18,10 @@ pub const TESTS: &[&str] = &[
     "xauth",
     "fonts-dejavu-core",
     "iproute2",
+    "avahi-daemon",
+    "avahi-utils",
+    "dbus-daemon",
+    "dnsmasq-base",
 ];
 
 /// Installs what is missing of these Debian packages.
