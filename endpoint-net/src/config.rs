@@ -1,11 +1,15 @@
 //! The network configuration, as Secure sends it through the starter: JSON, small, checked here.
 
+use std::collections::BTreeSet;
+
 use proto::PublicKey;
-use relay::address::RelayAddress;
+use relay::address::Upstream;
+use relay::discovery::Trust;
+use relay::pins::Pin;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// Origins or relays in a configuration, at most.
+/// Origins, relays, pins or refusals in a configuration, at most.
 const ENTRIES: usize = 64;
 
 /// Which origins to serve, and through which relays.
@@ -13,8 +17,12 @@ const ENTRIES: usize = 64;
 pub struct NetworkConfig {
     /// The origins' public keys.
     pub origins: Vec<PublicKey>,
-    /// The relays, in the order in which they are tried.
-    pub relays: Vec<RelayAddress>,
+    /// The relays and domains, among equals in the order in which they are tried.
+    pub relays: Vec<Upstream>,
+    /// Relays that a person has judged.
+    pub trust: Trust,
+    /// Whether to serve the local network; if nothing is said, when no relay is configured.
+    pub serve: Option<bool>,
 }
 
 /// Why a configuration is refused.
@@ -23,9 +31,9 @@ pub enum ConfigError {
     /// It is not the JSON that is expected.
     #[error("the network configuration cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// An origin is no key.
-    #[error("an origin in the network configuration is no key of 64 hex digits")]
-    Origin,
+    /// An origin or a relay's key is none.
+    #[error("a key in the network configuration has not 64 hex digits")]
+    Key,
     /// A relay's address cannot be read.
     #[error(transparent)]
     Relay(#[from] relay::address::AddressError),
@@ -39,6 +47,19 @@ pub enum ConfigError {
 struct Json {
     origins: Vec<String>,
     relays: Vec<String>,
+    #[serde(default)]
+    pins: Vec<JsonPin>,
+    #[serde(default)]
+    refused: Vec<String>,
+    #[serde(default)]
+    serve: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonPin {
+    name: String,
+    key: String,
 }
 
 impl NetworkConfig {
@@ -48,15 +69,46 @@ impl NetworkConfig {
     /// [`ConfigError`]; the configuration before it stays in force.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let json: Json = serde_json::from_slice(text)?;
-        if json.origins.len().max(json.relays.len()) > ENTRIES {
+        let longest = [&json.origins, &json.relays, &json.refused];
+        if longest.iter().any(|list| list.len() > ENTRIES) || json.pins.len() > ENTRIES {
             return Err(ConfigError::TooLong);
         }
-        let origins = json.origins.iter().map(|key| PublicKey::from_hex(key));
+        let key = |text: &String| PublicKey::from_hex(text).ok_or(ConfigError::Key);
+        let pin = |pin: &JsonPin| {
+            let (name, key) = (pin.name.clone(), key(&pin.key)?);
+            Ok::<_, ConfigError>(Pin { name, key })
+        };
+        let pins: Vec<Pin> = json.pins.iter().map(pin).collect::<Result<_, _>>()?;
         let relays = json.relays.iter().map(|relay| relay.parse());
         Ok(Self {
-            origins: origins.collect::<Option<_>>().ok_or(ConfigError::Origin)?,
+            origins: json.origins.iter().map(key).collect::<Result<_, _>>()?,
             relays: relays.collect::<Result<_, _>>()?,
+            trust: Trust {
+                pins: pins.into_iter().collect(),
+                recorded: BTreeSet::new(),
+                refused: json.refused.iter().map(key).collect::<Result<_, _>>()?,
+            },
+            serve: json.serve,
         })
+    }
+
+    /// Whether every relay is on this machine: then nothing is looked for or served elsewhere.
+    pub fn is_here(&self) -> bool {
+        let here = |relay: &Upstream| match relay {
+            Upstream::Relay(address) => {
+                let host = address.place.rsplit_once(':').map_or("", |(host, _)| host);
+                let host = host.trim_matches(['[', ']']);
+                let ip = host.parse::<std::net::IpAddr>();
+                host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+            }
+            Upstream::Domain { .. } => false,
+        };
+        !self.relays.is_empty() && self.relays.iter().all(here)
+    }
+
+    /// Whether this device serves its local network.
+    pub fn serves(&self) -> bool {
+        self.serve.unwrap_or(self.relays.is_empty()) && !self.origins.is_empty()
     }
 }
 
@@ -76,6 +128,8 @@ mod tests {
             r#"{"origins":["12"],"relays":[]}"#.into(),
             r#"{"origins":[],"relays":["nowhere"]}"#.into(),
             r#"{"origins":[],"relays":[],"more":1}"#.into(),
+            r#"{"origins":[],"relays":[],"pins":[{"name":"a","key":"12"}]}"#.into(),
+            r#"{"origins":[],"relays":[],"refused":["12"]}"#.into(),
             format!(
                 r#"{{"origins":[{}],"relays":[]}}"#,
                 vec![format!("\"{key}\""); 65].join(",")
@@ -83,5 +137,22 @@ mod tests {
         ] {
             assert!(NetworkConfig::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_device_serves_where_it_has_no_relay_or_is_told_to() {
+        let key = "ab".repeat(32);
+        let config = |relays: &str, more: &str| {
+            let text = format!(r#"{{"origins":["{key}"],"relays":[{relays}]{more}}}"#);
+            NetworkConfig::parse(text.as_bytes()).unwrap()
+        };
+        let (here, there) = (format!("\"[::1]:1#{key}\""), "\"example.org\"");
+        let both = format!("{here},{there}");
+        assert!(config("", "").serves() && !config("", "").is_here());
+        assert!(!config("", r#","serve":false"#).serves());
+        assert!(config(there, r#","serve":true"#).serves());
+        assert!(!config(there, "").serves());
+        assert!(config(&here, "").is_here() && !config(&both, "").is_here());
+        assert!(!NetworkConfig::default().serves());
     }
 }

@@ -56,8 +56,20 @@ impl Control {
     /// # Errors
     /// When the starter is gone.
     pub fn say(&self, line: &str) -> io::Result<()> {
-        let mut packet = vec![b'L'];
-        packet.extend(line.bytes().take(BODY_BYTES));
+        self.send(b'L', line)
+    }
+
+    /// Tells which relays were found that somebody has to judge, as JSON, for Secure.
+    ///
+    /// # Errors
+    /// When the starter is gone.
+    pub fn tell_strangers(&self, json: &str) -> io::Result<()> {
+        self.send(b'R', json)
+    }
+
+    fn send(&self, tag: u8, text: &str) -> io::Result<()> {
+        let mut packet = vec![tag];
+        packet.extend(text.bytes().take(BODY_BYTES));
         send(&*self.0, &packet, SendFlags::NOSIGNAL)?;
         Ok(())
     }

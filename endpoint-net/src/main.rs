@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use endpoint_net::control::Control;
+use endpoint_net::net::Options;
 
 /// The network process of an endpoint. It is started by treeline or treeline-chat.
 #[derive(Debug, Parser)]
@@ -21,6 +22,8 @@ struct Arguments {
         default_value = "warn"
     )]
     log: tracing_subscriber::EnvFilter,
+    #[command(flatten)]
+    network: Options,
 }
 
 fn main() -> ExitCode {
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    match run(arguments.directory) {
+    match run(arguments.directory, arguments.network) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("treeline-net: {error}");
@@ -39,13 +42,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(directory: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
+fn run(directory: PathBuf, network: Options) -> Result<(), Box<dyn std::error::Error>> {
     let control = Control::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(endpoint_net::net::run(&directory, control));
+    let result = runtime.block_on(endpoint_net::net::run(&directory, network, control));
     runtime.shutdown_background();
     Ok(result?)
 }

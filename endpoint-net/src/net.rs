@@ -1,17 +1,24 @@
 //! The process: a node of tier Device, driven by what comes over the control socket.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::{Signer, Tier};
+use clap::Args;
+use proto::{PublicKey, Signer, Tier};
+use relay::discovery::mdns::{self, Advert, Advertised, Interfaces};
+use relay::discovery::{self, Plan, Standing, Stranger, Trust};
 use relay::driver::{self, Handle, now};
+use relay::link::listen::Listener;
+use relay::link::settings::Settings;
 use relay::link::{self, pipe};
-use relay::parents::{self, Candidate};
+use relay::parents;
 use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
 use relay_core::{Config, Event, Limits, Node, Role};
+use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,12 +33,82 @@ const STORE: &str = "net.db";
 /// Packets from the starter that may wait.
 const PACKETS: usize = 8;
 
+/// What the command line and the environment say.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// The DNS server for relays that are given by their domain, IP:PORT [default: this machine's]
+    #[arg(long, value_name = "ADDR", env = "TREELINE_NET_DNS")]
+    pub dns: Option<SocketAddr>,
+    /// Whether to look for relays on the local network and, where the profile says so, to serve it: off,
+    /// or the interfaces to use [default: all but loopback, and none if all relays are on this machine]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TREELINE_NET_MDNS",
+        value_delimiter = ','
+    )]
+    pub mdns: Vec<String>,
+}
+
+impl Options {
+    fn interfaces(&self, here: bool) -> Option<Interfaces> {
+        match self.mdns.first().map(String::as_str) {
+            Some("off") => None,
+            None if here => None,
+            _ => Some(Interfaces(self.mdns.clone())),
+        }
+    }
+}
+
+/// The local network while it is served.
+struct Lan {
+    _advertised: Advertised,
+    endpoint: quinn::Endpoint,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.endpoint.close(quinn::VarInt::from_u32(0), b"stopped");
+    }
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    name: &'a str,
+    place: &'a str,
+    key: String,
+    changed: bool,
+}
+
+/// Tells who was found and is not used, when that changes.
+async fn tell_strangers(mut strangers: watch::Receiver<Vec<Stranger>>, control: Control) {
+    while strangers.changed().await.is_ok() {
+        let told = strangers.borrow_and_update().clone();
+        let told: Vec<Told<'_>> = told
+            .iter()
+            .map(|stranger| Told {
+                name: &stranger.name,
+                place: &stranger.place,
+                key: stranger.key.to_hex(),
+                changed: stranger.standing == Standing::Changed,
+            })
+            .collect();
+        if let Ok(json) = serde_json::to_string(&told) {
+            // When the starter is gone, we end.
+            let _ = control.tell_strangers(&json);
+        }
+    }
+}
+
 /// Runs until the starter is gone, then flushes.
 ///
 /// # Errors
 /// [`StartError`] when it cannot begin. It has been said on the control socket, too.
-pub async fn run(directory: &Path, control: Control) -> Result<(), StartError> {
-    let started = own_directory(directory).and_then(|owner| Ok((start(directory)?, owner)));
+pub async fn run(directory: &Path, options: Options, control: Control) -> Result<(), StartError> {
+    let started = own_directory(directory)
+        .and_then(|owner| Ok((start(directory, options, control.clone())?, owner)));
     let ((mut net, node), _owner) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -54,7 +131,11 @@ pub async fn run(directory: &Path, control: Control) -> Result<(), StartError> {
     Ok(())
 }
 
-fn start(directory: &Path) -> Result<(Net, std::thread::JoinHandle<()>), StartError> {
+fn start(
+    directory: &Path,
+    options: Options,
+    control: Control,
+) -> Result<(Net, std::thread::JoinHandle<()>), StartError> {
     let own = tls::load_or_make(&directory.join(KEY))?;
     let store = SqliteStore::open(&directory.join(STORE))?;
     let config = Config {
@@ -70,7 +151,11 @@ fn start(directory: &Path) -> Result<(Net, std::thread::JoinHandle<()>), StartEr
         handle,
         own: Arc::new(own),
         config,
-        parent: None,
+        options,
+        control,
+        trust: watch::Sender::new(Trust::default()),
+        parents: None,
+        lan: None,
         link: None,
     };
     Ok((net, node))
@@ -92,8 +177,12 @@ fn listen(control: Control) -> mpsc::Receiver<Packet> {
 struct Net {
     handle: Handle,
     own: Arc<Signer>,
+    options: Options,
+    control: Control,
     config: NetworkConfig,
-    parent: Option<JoinHandle<()>>,
+    trust: watch::Sender<Trust>,
+    parents: Option<JoinHandle<()>>,
+    lan: Option<Lan>,
     link: Option<JoinHandle<()>>,
 }
 
@@ -103,27 +192,82 @@ impl Net {
             Ok(config) => config,
             Err(error) => return tracing::error!("{error}; the one before stays in force"),
         };
-        if config.origins != self.config.origins {
+        let old = std::mem::replace(&mut self.config, config);
+        let config = &self.config;
+        let moved = config.origins != old.origins;
+        if moved {
+            let origins = Event::Origins(config.origins.clone());
             // It fails only with the node, and then the control socket is all that is left to read.
-            let _ = self
-                .handle
-                .send(Event::Origins(config.origins.clone()))
-                .await;
+            let _ = self.handle.send(origins).await;
         }
-        if config.relays != self.config.relays {
-            if let Some(parent) = self.parent.take() {
-                parent.abort();
-            }
-            if !config.relays.is_empty() {
-                let (handle, own) = (self.handle.clone(), self.own.clone());
-                let relays = config.relays.clone();
-                self.parent = Some(tokio::spawn(async move {
-                    let (_offer, candidates) = watch::channel(Candidate::configured(&relays));
-                    let _ = parents::keep(&handle, &own, candidates).await;
-                }));
-            }
+        self.trust.send_replace(config.trust.clone());
+        if moved || config.serves() != old.serves() {
+            self.lan = None;
+            self.lan = config.serves().then(|| self.serve()).flatten();
         }
-        self.config = config;
+        if moved || config.relays != old.relays {
+            self.find_parents();
+        }
+    }
+
+    /// Looks for relays, and keeps the nearest as the parent.
+    fn find_parents(&mut self) {
+        if let Some(parents) = self.parents.take() {
+            parents.abort();
+        }
+        let plan = Plan {
+            upstreams: self.config.relays.clone(),
+            dns: self.options.dns,
+            mdns: self.options.interfaces(self.config.is_here()),
+            origins: self.config.origins.clone(),
+            own: Some(self.own.public_key()),
+        };
+        if plan.origins.is_empty() {
+            return;
+        }
+        let (offer, candidates) = watch::channel(Vec::new());
+        let (tell, strangers) = watch::channel(Vec::new());
+        let searching = discovery::search(plan, self.trust.subscribe(), offer, tell);
+        let telling = tell_strangers(strangers, self.control.clone());
+        let (handle, own) = (self.handle.clone(), self.own.clone());
+        self.parents = Some(tokio::spawn(async move {
+            tokio::select! {
+                // It ends only with the node.
+                _ = parents::keep(&handle, &own, candidates) => {}
+                () = async { tokio::join!(searching, telling); } => {}
+            }
+        }));
+    }
+
+    /// Serves the local network: others of the same origins find this device there.
+    fn serve(&self) -> Option<Lan> {
+        let interfaces = self.options.interfaces(self.config.is_here())?;
+        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+        let bound = Listener::bind(any, &self.own, Settings::default());
+        let listening = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (place, listener) = listening
+            .inspect_err(|error| tracing::warn!("cannot serve the local network: {error}"))
+            .ok()?;
+        let advert = Advert {
+            key: self.own.public_key(),
+            origins: self
+                .config
+                .origins
+                .iter()
+                .map(PublicKey::origin_id)
+                .collect(),
+            tier: Tier::Device,
+        };
+        let advertised = mdns::advertise(&advert, place, &interfaces)
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .ok()?;
+        tracing::info!(%place, "serving the local network");
+        let endpoint = listener.endpoint().clone();
+        Some(Lan {
+            _advertised: advertised,
+            endpoint,
+            task: tokio::spawn(listener.accept(self.handle.clone())),
+        })
     }
 
     /// The newest link is the one that is served.
@@ -145,7 +289,11 @@ impl Net {
     }
 
     fn stop_tasks(&mut self) {
-        for task in [self.parent.take(), self.link.take()].into_iter().flatten() {
+        self.lan = None;
+        for task in [self.parents.take(), self.link.take()]
+            .into_iter()
+            .flatten()
+        {
             task.abort();
         }
     }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use proto::{Hello, Timestamp};
+use proto::{Hello, Tier, Timestamp};
 use relay_core::store::Store;
 use relay_core::{Effect, Event, LinkId, Node, Note, Role, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,8 +53,7 @@ pub struct Handle {
     /// Links whose task has not ended.
     open_links: Arc<AtomicU64>,
     reach: watch::Receiver<Reach>,
-    tier: proto::Tier,
-    store: [u8; 16],
+    hello: Hello,
 }
 
 /// The node's thread has ended.
@@ -127,12 +126,16 @@ impl Handle {
     /// The node's own HELLO, for a link that greets before the node has it.
     pub fn hello(&self) -> Hello {
         Hello {
-            oldest: Hello::OLDEST,
-            newest: Hello::VERSION,
-            features: Hello::FEATURES,
-            tier: self.tier,
             time: now(),
-            store: self.store,
+            ..self.hello.clone()
+        }
+    }
+
+    /// The role of those who connect to the node over a network.
+    pub fn guests(&self) -> Role {
+        match self.hello.tier {
+            Tier::Device => Role::Neighbour,
+            Tier::Local | Tier::Cloud | Tier::Origin => Role::Downstream,
         }
     }
 
@@ -155,12 +158,11 @@ pub fn now() -> Timestamp {
 /// # Errors
 /// When the system has no thread to give.
 pub fn start<S: Store + Send + 'static>(
-    mut node: Node<S>,
+    node: Node<S>,
     reach: Reach,
 ) -> io::Result<(Handle, JoinHandle<()>)> {
     let (inputs, queue) = mpsc::channel(INPUTS);
-    let tier = reach.0;
-    let relay_core::store::StoreId(store) = node.store().id();
+    let hello = node.hello();
     let (tell, told) = watch::channel(reach);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -179,8 +181,7 @@ pub fn start<S: Store + Send + 'static>(
             next_link: Arc::default(),
             open_links: Arc::default(),
             reach: told,
-            tier,
-            store,
+            hello,
         },
         thread,
     ))

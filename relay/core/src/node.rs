@@ -57,11 +57,24 @@ pub struct LinkId(pub u64);
 pub enum Role {
     /// It connected to us: it publishes and subscribes.
     Downstream,
+    /// It connected to us over its network, and we are the device of a person: to it we are a relay
+    /// on the local network, which we are not to ourselves.
+    Neighbour,
     /// We connected to it: it is our parent.
     Upstream {
         /// Its address, for people.
         relay: String,
     },
+}
+
+impl Role {
+    /// The tier that we have for a peer in this role, when we have this one for ourselves.
+    pub(crate) fn tier(&self, own: Tier) -> Tier {
+        match self {
+            Self::Neighbour => own.max(Tier::Local),
+            Self::Downstream | Self::Upstream { .. } => own,
+        }
+    }
 }
 
 /// What happened outside.
@@ -378,6 +391,19 @@ impl<S: Store> Node<S> {
         self.store
     }
 
+    /// What it says first on a link.
+    pub fn hello(&self) -> Hello {
+        let StoreId(store) = self.store.id();
+        Hello {
+            oldest: Hello::OLDEST,
+            newest: Hello::VERSION,
+            features: Hello::FEATURES,
+            tier: self.config.tier,
+            time: self.now,
+            store,
+        }
+    }
+
     fn connected(&mut self, link: LinkId, role: Role) {
         if self.links.len() >= self.config.limits.links {
             self.effects.push_back(Effect::Close {
@@ -392,17 +418,10 @@ impl<S: Store> Node<S> {
             }
             self.upstream.connected(link, relay.clone());
         }
+        let mut hello = self.hello();
+        hello.tier = role.tier(hello.tier);
         self.links
             .insert(link, Link::new(role, &self.config.limits, self.now));
-        let StoreId(store) = self.store.id();
-        let hello = Hello {
-            oldest: Hello::OLDEST,
-            newest: Hello::VERSION,
-            features: Hello::FEATURES,
-            tier: self.config.tier,
-            time: self.now,
-            store,
-        };
         self.send(link, &Frame::Hello(hello));
     }
 
@@ -453,10 +472,11 @@ impl<S: Store> Node<S> {
             return;
         };
         state.hello = Some(hello);
-        if matches!(state.role, Role::Upstream { .. }) {
+        let state_role = state.role.clone();
+        if matches!(state_role, Role::Upstream { .. }) {
             self.upstream_ready(tier, store, reconciles);
         } else {
-            let reach = self.reach_frame();
+            let reach = self.reach_frame(&state_role);
             self.send(link, &reach);
         }
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use proto::{FrameDecoder, Signer};
 use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
-use relay_core::Role;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -180,7 +179,7 @@ impl Door {
         let key = quic::peer_key(&connection).map(|key| key.to_hex());
         tracing::debug!(%remote, key, "link up over QUIC");
         let (source, sink) = quic::halves(source, sink);
-        let peer = (Role::Downstream, remote.to_string());
+        let peer = (handle.guests(), remote.to_string());
         let _ = super::run(handle, peer, self.patient(source), sink).await;
         connection.close(VarInt::from_u32(0), b"");
     }
@@ -198,7 +197,7 @@ impl Door {
         let key = tcp::peer_key(&stream).map(|key| key.to_hex());
         tracing::debug!(%remote, key, "link up over TCP");
         let (source, sink) = tcp::halves(stream, self.admission.settings().idle());
-        let peer = (Role::Downstream, remote.to_string());
+        let peer = (handle.guests(), remote.to_string());
         let _ = super::run(handle, peer, self.patient(source), sink).await;
     }
 

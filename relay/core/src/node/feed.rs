@@ -449,6 +449,10 @@ impl<S: Store> Node<S> {
 
     pub(super) fn acknowledge(&mut self, link: LinkId, name: Name, outcome: Outcome) {
         if let Some(state) = self.links.get_mut(&link) {
+            let outcome = match outcome {
+                Outcome::Stored(tier) => Outcome::Stored(state.role.tier(tier)),
+                refused @ Outcome::Refused(_) => refused,
+            };
             state.acks.push((name, outcome));
             self.feed.acks_due.insert(link);
         }

@@ -78,6 +78,11 @@ impl Link {
         }
     }
 
+    /// Whether its peer is one that we serve.
+    pub(super) fn is_below(&self) -> bool {
+        !matches!(self.role, Role::Upstream { .. })
+    }
+
     /// Whether more than answers may be sent now.
     pub(super) fn has_room(&self, window: Window) -> bool {
         self.bytes < window.bytes && self.sends < window.sends

@@ -2,7 +2,7 @@
 
 use proto::Tier;
 
-use super::{Counters, Node, Role};
+use super::{Counters, Node};
 use crate::store::Store;
 
 /// How a node stands.
@@ -44,10 +44,7 @@ pub struct ParentSnapshot {
 impl<S: Store> Node<S> {
     /// How it stands now. The work is one look at each link.
     pub fn snapshot(&self) -> Snapshot {
-        let below = self
-            .links
-            .values()
-            .filter(|link| matches!(link.role, Role::Downstream));
+        let below = self.links.values().filter(|link| link.is_below());
         let (links, subscriptions, waiting_bytes) = below.fold((0, 0, 0), |sum, link| {
             (
                 sum.0 + 1,

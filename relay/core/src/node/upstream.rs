@@ -381,7 +381,7 @@ impl<S: Store> Node<S> {
         self.tell_reach();
     }
 
-    pub(super) fn reach_frame(&self) -> Frame {
+    pub(super) fn reach_frame(&self, to: &Role) -> Frame {
         let parent = self
             .upstream
             .parent
@@ -389,30 +389,31 @@ impl<S: Store> Node<S> {
             .filter(|parent| parent.hello.is_some());
         match parent {
             Some(parent) => Frame::Reach {
-                tier: parent.goal(),
+                tier: to.tier(parent.goal()),
                 relay: parent.relay.clone(),
             },
             None => Frame::Reach {
-                tier: self.config.tier,
+                tier: to.tier(self.config.tier),
                 relay: String::new(),
             },
         }
     }
 
     fn tell_reach(&mut self) {
-        let frame = self.reach_frame();
-        if let Frame::Reach { tier, relay } = &frame {
+        if let Frame::Reach { tier, relay } = self.reach_frame(&Role::Downstream) {
             self.effects
-                .push_back(Effect::Note(Note::Reach(*tier, relay.clone())));
+                .push_back(Effect::Note(Note::Reach(tier, relay)));
         }
         let below = self
             .links
             .iter()
-            .filter(|(_, state)| state.role == Role::Downstream && state.hello.is_some());
-        let below: Vec<LinkId> = below.map(|(link, _)| *link).collect();
-        let bytes = frame.to_bytes();
-        for link in below {
-            self.send_bytes(link, bytes.clone());
+            .filter(|(_, state)| state.is_below() && state.hello.is_some());
+        let below: Vec<(LinkId, Role)> = below
+            .map(|(link, state)| (*link, state.role.clone()))
+            .collect();
+        for (link, role) in below {
+            let frame = self.reach_frame(&role);
+            self.send(link, &frame);
         }
     }
 
