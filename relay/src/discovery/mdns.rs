@@ -86,6 +86,10 @@ pub fn advertise(
     interfaces: &Interfaces,
 ) -> Result<Advertised, MdnsError> {
     let daemon = interfaces.daemon()?;
+    if listen.is_ipv4() {
+        // Nobody would answer at an IPv6 address.
+        daemon.disable_interface(IfKind::IPv6)?;
+    }
     let short = advert.key.to_hex()[..16].to_owned();
     let (name, host) = (
         format!("treeline {short}"),

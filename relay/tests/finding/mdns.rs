@@ -153,7 +153,7 @@ fn a_real_avahi_sees_the_relay_until_it_ends() {
         let seen = browse(&two, &avahi);
         let resolved = seen
             .lines()
-            .find(|line| line.starts_with('=') && line.contains(&key));
+            .find(|line| line.starts_with("=;lan0;IPv4") && line.contains(&key));
         if let Some(line) = resolved {
             break line.to_owned();
         }
