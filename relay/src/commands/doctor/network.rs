@@ -4,13 +4,14 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use proto::Signer;
+use proto::{PublicKey, Signer};
 use tokio::time::timeout;
 
 use super::{Finding, clocks};
-use crate::address::RelayAddress;
+use crate::address::{RelayAddress, Upstream};
 use crate::client::Client;
 use crate::config::Config;
+use crate::discovery::dns::Names;
 use crate::driver::now;
 use crate::link::connect::Failure;
 use crate::link::listen::Listener;
@@ -47,8 +48,17 @@ pub async fn look(config: &Config, running: Option<&Status>) -> Vec<Finding> {
         findings.push(Finding::ok("parent", "none is configured: this is a root"));
     }
     let before = findings.len();
-    for relay in &config.parents {
-        findings.extend(parent(relay, &own).await);
+    for upstream in &config.parents {
+        match upstream {
+            Upstream::Relay(relay) => findings.extend(parent(relay, &own).await),
+            Upstream::Domain { name, key } => {
+                let (found, relays) = domain(name, *key, config.dns).await;
+                findings.push(found);
+                for relay in &relays {
+                    findings.extend(parent(relay, &own).await);
+                }
+            }
+        }
     }
     let reached = findings[before..]
         .iter()
@@ -109,6 +119,51 @@ fn free(config: &Config, own: &Signer) -> Finding {
             "stop what uses it, or choose another with --listen",
         ),
     }
+}
+
+/// What a domain says: a finding, and an address of each of its relays.
+async fn domain(
+    name: &str,
+    fixed: Option<PublicKey>,
+    server: Option<SocketAddr>,
+) -> (Finding, Vec<RelayAddress>) {
+    let said = match Names::new(server) {
+        Ok(names) => names.relays(name).await,
+        Err(error) => Err(error),
+    };
+    let answer = match said {
+        Ok(answer) => answer,
+        Err(error) => {
+            let action = "set the SRV and TXT records of the domain, or check the DNS server";
+            let finding = Finding::problem("dns", "no-service", error.to_string(), action);
+            return (finding, Vec::new());
+        }
+    };
+    let relays: Vec<RelayAddress> = answer
+        .relays
+        .iter()
+        .filter_map(|relay| {
+            Some(RelayAddress {
+                place: relay.addresses.first()?.to_string(),
+                key: fixed.or(relay.key)?,
+            })
+        })
+        .collect();
+    let text = format!(
+        "{name} names {} relays, {} of them with a key",
+        answer.relays.len(),
+        relays.len()
+    );
+    let finding = match relays.is_empty() {
+        false => Finding::ok("dns", text),
+        true => Finding::problem(
+            "dns",
+            "no-key",
+            text,
+            "add a TXT record `treeline1 relay=KEY`, or write the domain with #KEY",
+        ),
+    };
+    (finding, relays)
 }
 
 async fn parent(relay: &RelayAddress, own: &Signer) -> Vec<Finding> {
