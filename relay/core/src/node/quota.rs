@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Chunk, Refused, Tier, Timestamp};
+use proto::{Chunk, Path, Refused, Tier, Timestamp};
 
 use super::Node;
 use crate::store::{Account, Store, Usage};
@@ -30,9 +30,11 @@ impl<S: Store> Node<S> {
             let most = self.allowance(account, chunk);
             // A store that cannot be read cannot be written either: the commit says so.
             let used = self.store.usage(account).unwrap_or_default();
+            // Without its grant nothing could be said of a chunk; how many there are has its own limit.
+            let exempt = chunk.name().path() == Path::Grant;
             let waiting = pending.byte_seconds.get(&account).copied().unwrap_or(0);
             let used = used.byte_seconds(self.now).saturating_add(waiting);
-            if most > 0 && used.saturating_add(own) > most {
+            if !exempt && most > 0 && used.saturating_add(own) > most {
                 return Err(Refused::Quota);
             }
         }

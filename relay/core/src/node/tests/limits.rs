@@ -314,3 +314,20 @@ fn any_number_of_slow_readers_costs_a_known_amount() {
     }
     assert_eq!(world.nodes[0].snapshot().waiting_bytes, 0);
 }
+
+#[test]
+fn a_used_up_quota_refuses_chunks_and_no_grants() {
+    let origin = World::new(&[Tier::Origin]).place().origin;
+    let limits = Limits {
+        orgs: [((origin, 1), 1)].into(),
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let writer = world.client(0);
+    let chunk = world.chunk(1, 0);
+    world.settle();
+    world.publish(writer, std::slice::from_ref(&chunk));
+    world.settle();
+    let outcomes = world.clients[writer].outcomes(chunk.name());
+    assert_eq!(outcomes, [REFUSED(Refused::Quota)]);
+}
