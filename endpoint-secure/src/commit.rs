@@ -1,14 +1,16 @@
-//! Commits: adding a device to a team, and taking the commits of others.
+//! Commits: making one, and judging those of others.
 //!
-//! Only the founder's device may add; every device enforces it. A commit travels as an MLS public
-//! message sealed with a key of its parent state, in whose front the parent's id stands, so that it
-//! routes to exactly one state. Everything an addition publishes is written in one transaction and
-//! published exactly once. Source: docs/architecture.md, "State, commits".
+//! A commit travels as an MLS public message sealed with a key of its parent state, in whose front
+//! the parent's id stands, so that it routes to exactly one state. Whether its author may do what it
+//! does is `roles`' business, which commit wins `branch`'s. Everything a commit publishes is written
+//! in one transaction and published exactly once. Source: docs/architecture.md, "State, commits".
+
+use std::collections::BTreeSet;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use endpoint_secure_api::{Answer, Code, TeamId};
-use proto::limits::{COMMIT_FRAGMENTS, DAY_MS, SMALL_FRAGMENTS};
+use proto::limits::{COMMIT_FRAGMENTS, DAY_MS, GRANT_CHAIN, SMALL_FRAGMENTS};
 use proto::{
     Fields, Fingerprint, Grant, Limits, Name, Path, Pattern, Prefix, PublicKey, Rule, Timestamp,
     Verbs, split,
@@ -16,13 +18,17 @@ use proto::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::branch::{Class, StateId};
 use crate::device::session::{Failure, Session, refuse};
-use crate::group::{Added, Candidate, Committed, Group, GroupError, LeafSigner, Provider};
-use crate::naming::{self, FOUNDER};
+use crate::group::{Candidate, Change, Group, GroupError, Leaf, LeafSigner, Made, Provider};
+use crate::naming;
+use crate::operation::What;
 use crate::pending::Taken;
+use crate::roles::{Deed, Roles};
+use crate::states::{Done, Fence, Notes, State};
 use crate::store::outbox::NO_MESSAGE;
-use crate::store::{Kind, StoreError, encode};
-use crate::team::{Member, Seed, State, Team, issue};
+use crate::store::{Kind, StoreError, decode, encode};
+use crate::team::{Seed, Team, issue};
 
 /// How long relays keep a commit, in milliseconds.
 const COMMIT_LIFE_MS: u64 = 180 * DAY_MS;
@@ -30,6 +36,8 @@ const COMMIT_LIFE_MS: u64 = 180 * DAY_MS;
 const WELCOME_LIFE_MS: u64 = 84 * DAY_MS;
 /// Blob numbers that one ratchet tree may take: a power of two, so that one prefix covers it.
 pub(crate) const TREE_RUN: u32 = 1 << 10;
+/// Bits of a welcome's name that say which device it is for; the rest tells several welcomes apart.
+pub(crate) const WELCOME_BITS: u8 = 30;
 const COMMIT_KEY: &str = "treeline commit 1";
 const PACKAGE_LABEL: &[u8] = b"treeline key package 1";
 const TREE_LABEL: &[u8] = b"treeline ratchet tree 1";
@@ -65,6 +73,15 @@ pub(crate) struct Bundle {
     pub tree: (u32, u32),
     /// The key of that blob.
     pub tree_key: Seed,
+    /// How often this device was welcomed by the same admin: the last one counts.
+    pub turn: u32,
+}
+
+/// A commit that verifies and is allowed, and the state it makes.
+struct Accepted {
+    state: State,
+    group: Option<Group>,
+    added: Vec<Leaf>,
 }
 
 impl Session {
@@ -79,14 +96,17 @@ impl Session {
                 "a fingerprint has 64 hex digits; copy all of it",
             );
         };
-        let known = self.team(team)?;
-        if known.device != FOUNDER {
-            return refuse(Code::Forbidden, "only the team's admin may add devices");
+        let known = self.administered(team)?;
+        if known.chain.len() >= GRANT_CHAIN {
+            return refuse(
+                Code::Forbidden,
+                "too many admins stand between the founder and this device; ask one of higher rank",
+            );
         }
-        let is_in = known
-            .members
-            .values()
-            .any(|member| PublicKey(member.publishing).fingerprint() == fingerprint);
+        let tip = self.tip(known)?;
+        let is_in = tip.used.iter().any(|(device, key)| {
+            tip.devices.contains(&device) && PublicKey(key).fingerprint() == fingerprint
+        });
         if is_in {
             return Ok(Answer::Done);
         }
@@ -113,7 +133,7 @@ impl Session {
         let Some(adding) = self.memory.adding.get(&(id, fingerprint.0)).cloned() else {
             return Ok(Taken::Done);
         };
-        let team = self.team(id)?.clone();
+        let team = self.team(id)?;
         let package = unseal(&team.invite_key.0, PACKAGE_LABEL, object).unwrap_or_default();
         let candidate = match Candidate::read(&self.crypto, id, team.suite, &package) {
             Ok(candidate) if candidate.leaf.credential.publishing_key() == key => candidate,
@@ -123,95 +143,180 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         };
-        if team.members.contains_key(&candidate.leaf.device) {
+        if self.tip(team)?.used.key(candidate.leaf.device).is_some() {
             self.notice("a device to be added has a number that is taken; it has to join anew");
             return Ok(Taken::Done);
         }
-        self.add(team, candidate)?;
+        let what = What::Add {
+            fingerprint: fingerprint.0,
+            package,
+        };
+        self.ask_for(id, what)?;
         self.store.delete(Kind::Adding, &adding_bytes(&adding))?;
         self.memory.adding.remove(&(id, fingerprint.0));
         self.unsubscribe(key_package_prefix(id, fingerprint))?;
         Ok(Taken::Done)
     }
 
-    fn add(&mut self, mut team: Team, candidate: Candidate) -> Result<(), Failure> {
-        let place = naming::place(team.id);
-        let device = candidate.leaf.device;
-        let publishing = candidate.leaf.credential.publishing_key();
-        let parent = self.state(&team)?;
+    /// Commits a change on the tip and follows it. Gives the state it makes.
+    pub(crate) fn make(&mut self, id: TeamId, change: Change) -> Result<StateId, Failure> {
+        let mut team = self.team(id)?.clone();
+        let parent = self.tip(&team)?.clone();
+        let from = parent.namespace.ok_or(StoreError::Corrupt)?;
+        let notes = self.notes(&team, &parent, &change)?;
+        let newcomer = change.add.as_ref().map(|(candidate, bundle)| {
+            let bundle: Result<Bundle, StoreError> = decode(bundle);
+            (candidate.leaf.clone(), bundle)
+        });
+        let (removed, roles) = (change.remove.clone(), change.roles.clone());
+        self.load_group(id, from)?;
+        let key = self.groups[&from].export(&self.crypto, COMMIT_KEY)?;
         let namespace = self.new_namespace()?;
-        self.store.copy_mls(parent.namespace, namespace)?;
-        self.load_group(team.id, parent.namespace)?;
-        let commit_key = self.groups[&parent.namespace].export(&self.crypto, COMMIT_KEY)?;
-        let bundle = self.bundle(&team, device, publishing)?;
-        team.next_blob += TREE_RUN;
-
+        self.store.copy_mls(from, namespace)?;
         let provider = Provider::new(&self.store, &self.crypto, namespace);
-        let child = Group::load(&provider, team.id)?;
+        let child = Group::load(&provider, id)?;
         let signer = LeafSigner::from_seed(&team.seed.0);
-        let added = child.add(&provider, &signer, candidate, encode(&bundle)?.to_vec())?;
-        let Added {
-            group,
-            commit,
-            welcome,
-            tree,
-        } = added;
+        let made = match child.commit(&provider, &signer, change, &encode(&notes)?) {
+            Ok(made) => made,
+            Err(GroupError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                self.store.delete_mls(namespace)?;
+                return Err(error.into());
+            }
+        };
+        let added: Vec<Leaf> = newcomer.iter().map(|(leaf, _)| leaf.clone()).collect();
+        let digest = Sha256::digest(&made.commit).into();
+        let effect = Effect {
+            author: team.device,
+            added: &added,
+            removed: &removed,
+            roles: roles.as_ref().unwrap_or(&parent.roles),
+        };
+        let mut state = child_of(&parent, &effect, (digest, notes));
+        state.id = made.group.state_id();
+        state.namespace = Some(namespace);
+        state.epoch = made.group.epoch();
+        state.made_ms = self.now.millis();
+        self.post_commit(&team, &parent, &key, &made)?;
+        if let (Some((leaf, bundle)), Some(welcome)) = (newcomer, &made.welcome) {
+            self.post_welcome(&mut team, &leaf, &bundle?, (welcome, &made.tree))?;
+        }
+        team.renewed_ms = self.now.millis();
+        self.put_team(team)?;
+        let id = state.id;
+        self.take_state(state, Some(made.group), &added)?;
+        Ok(id)
+    }
 
-        let commit = seal(&commit_key, &parent.id, &commit)?;
-        let object = [&parent.id[..], &commit].concat();
-        let name = commit_name(&team, parent.epoch, &object);
-        self.post_object(&team, name, (&object, COMMIT_FRAGMENTS), COMMIT_LIFE_MS)?;
-        let tree = seal(&bundle.tree_key.0, TREE_LABEL, &tree)?;
+    /// What stands beside a commit: where the feeds of those who go end, and grants for new admins.
+    fn notes(&self, team: &Team, tip: &State, change: &Change) -> Result<Notes, Failure> {
+        let mut notes = Notes::default();
+        let back = change
+            .add
+            .as_ref()
+            .map(|(candidate, _)| candidate.leaf.device);
+        for device in change.remove.iter().filter(|one| Some(**one) != back) {
+            for channel in self.channels_of(team.id) {
+                let feed = self.memory.feeds.get(&(channel.row, *device));
+                notes.fences.extend(feed.map(|feed| Fence {
+                    device: *device,
+                    channel: channel.id.channel,
+                    next: feed.next,
+                    hash: feed.hash,
+                }));
+            }
+        }
+        let Some(roles) = &change.roles else {
+            return Ok(notes);
+        };
+        let new = roles
+            .admins
+            .iter()
+            .filter(|one| tip.roles.rank(**one).is_none());
+        for device in new {
+            let Some(key) = tip.used.key(*device) else {
+                return refuse(Code::NotFound, "no such device is in the team");
+            };
+            notes
+                .grants
+                .push((*device, self.admins_grant(team, *device, PublicKey(key))?));
+        }
+        Ok(notes)
+    }
+
+    fn post_commit(
+        &mut self,
+        team: &Team,
+        parent: &State,
+        key: &[u8; 32],
+        made: &Made,
+    ) -> Result<(), Failure> {
+        let plain = [&made.group.state_id()[..], &made.commit].concat();
+        let object = [&parent.id[..], &seal(key, &parent.id, &plain)?].concat();
+        let name = commit_name(team, parent.epoch, &object);
+        self.post_object(team, name, (&object, COMMIT_FRAGMENTS), COMMIT_LIFE_MS)
+    }
+
+    fn post_welcome(
+        &mut self,
+        team: &mut Team,
+        newcomer: &Leaf,
+        bundle: &Bundle,
+        (welcome, tree): (&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let place = naming::place(team.id);
+        let tree = seal(&bundle.tree_key.0, TREE_LABEL, tree)?;
         let blob = Fields::Blob {
             device: bundle.tree.0,
             number: bundle.tree.1,
         };
+        team.next_blob = bundle.tree.1 + TREE_RUN;
         let run = TREE_RUN as usize;
-        self.post_object(&team, Name::new(place, blob), (&tree, run), WELCOME_LIFE_MS)?;
+        self.post_object(team, Name::new(place, blob), (&tree, run), WELCOME_LIFE_MS)?;
         let to = Fields::Welcome {
-            fingerprint: publishing.fingerprint().name_bits(),
+            fingerprint: welcome_bits(newcomer.credential.publishing_key(), welcome),
             fragment: 0,
         };
-        let most = SMALL_FRAGMENTS;
-        self.post_object(
-            &team,
-            Name::new(place, to),
-            (&welcome, most),
-            WELCOME_LIFE_MS,
-        )?;
-
-        let member = Member {
-            publishing: publishing.0,
-            since: group.epoch(),
-        };
-        team.members.insert(device, member);
-        self.follow(team, &parent, group, namespace)
+        let parts = (welcome, SMALL_FRAGMENTS);
+        self.post_object(team, Name::new(place, to), parts, WELCOME_LIFE_MS)
     }
 
-    /// Makes a child state the tip.
-    fn follow(
+    /// Makes a state known: its members, its group, and what waited for it.
+    fn take_state(
         &mut self,
-        mut team: Team,
-        parent: &State,
-        group: Group,
-        namespace: i64,
+        state: State,
+        group: Option<Group>,
+        added: &[Leaf],
     ) -> Result<(), Failure> {
-        let id = team.id;
-        team.tip = group.state_id();
+        let mut team = self.team(state.team)?.clone();
+        for leaf in added {
+            let member = crate::team::Member {
+                publishing: leaf.credential.publishing,
+                since: state.epoch,
+            };
+            team.members.entry(leaf.device).or_insert(member);
+        }
         self.put_team(team)?;
-        self.add_state(id, &group, namespace, Some(parent.id))?;
-        self.groups.insert(namespace, group);
-        self.retry_waiting(id)
+        if let (Some(group), Some(namespace)) = (group, state.namespace) {
+            self.groups.insert(namespace, group);
+        }
+        self.look_for_equivocation(&state);
+        self.add_state(state)
     }
 
-    fn bundle(&self, team: &Team, device: u32, subject: PublicKey) -> Result<Bundle, Failure> {
-        let mut members: Vec<_> = team
-            .members
-            .iter()
-            .map(|(device, member)| (*device, member.publishing))
-            .collect();
-        members.push((device, subject.0));
-        Ok(Bundle {
+    /// What a welcome carries.
+    pub(crate) fn bundle(
+        &self,
+        team: &Team,
+        tip: &State,
+        newcomer: &Leaf,
+        turn: u32,
+    ) -> Result<Vec<u8>, Failure> {
+        let subject = newcomer.credential.publishing_key();
+        let mut members: Vec<_> = tip.used.iter().collect();
+        members.retain(|(device, _)| *device != newcomer.device);
+        members.push((newcomer.device, subject.0));
+        let bundle = Bundle {
             version: 1,
             team: team.name.clone(),
             organisation: team.organisation.clone(),
@@ -220,14 +325,17 @@ impl Session {
                 .filter(|channel| channel.id.channel > 0)
                 .map(|channel| (channel.id.channel, channel.name.clone()))
                 .collect(),
-            chain: self.grant_for(team, device, subject)?,
+            chain: self.grant_for(team, newcomer.device, subject)?,
             members,
             invite_key: team.invite_key.clone(),
             tree: (team.device, team.next_blob),
             tree_key: Seed::random()?,
-        })
+            turn,
+        };
+        Ok(encode(&bundle)?.to_vec())
     }
 
+    /// A device fills its own messages and blobs; and commits, for it renews its own leaf.
     fn grant_for(
         &self,
         team: &Team,
@@ -235,16 +343,44 @@ impl Session {
         subject: PublicKey,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let place = naming::place(team.id);
-        let rules = [Path::Message, Path::Blob].map(|path| Rule {
+        let own = [Path::Message, Path::Blob].map(|path| Pattern::of_device(place, path, device));
+        let commits = Pattern::of_prefix(Name::team_prefix(place, Path::Commit));
+        let rule = |pattern| Rule {
             verbs: Verbs::PUBLISH,
-            pattern: Pattern::of_device(place, path, device),
+            pattern,
+        };
+        let rules = own.into_iter().chain([commits]).map(rule).collect();
+        self.issue_grant(team, (device, subject), rules)
+    }
+
+    /// An admin fills every name of the team, and hands parts of that on to devices and admins.
+    fn admins_grant(
+        &self,
+        team: &Team,
+        device: u32,
+        subject: PublicKey,
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        let place = naming::place(team.id);
+        let rules = Team::PATHS.map(|path| Rule {
+            verbs: Verbs::PUBLISH.and(Verbs::GRANT),
+            pattern: Pattern::of_prefix(Name::team_prefix(place, path)),
         });
+        self.issue_grant(team, (device, subject), rules.into())
+    }
+
+    fn issue_grant(
+        &self,
+        team: &Team,
+        (device, subject): (u32, PublicKey),
+        rules: Vec<Rule>,
+    ) -> Result<Vec<Vec<u8>>, Failure> {
         let grant = Grant {
             subject,
             not_after: Timestamp::from_millis(team.not_after_ms),
             limits: Limits::default(),
-            rules: rules.into(),
+            rules,
         };
+        let place = naming::place(team.id);
         issue(&grant, (place, device), &team.chain, &self.memory.signer)
     }
 
@@ -270,82 +406,175 @@ impl Session {
         epoch: u32,
         object: &[u8],
     ) -> Result<Taken, Failure> {
-        let team = self.team(id)?.clone();
         let Some((parent, sealed)) = object.split_first_chunk::<8>() else {
             return Ok(Taken::Done);
         };
         let Some(parent) = self.memory.states.get(&(id, *parent)).cloned() else {
             // Its parent may be a commit that comes later, or was before this device.
-            let later = u64::from(epoch) > self.state(&team)?.epoch;
+            let oldest = self.states(id).map(|state| state.epoch).min();
+            let later = oldest.is_some_and(|oldest| u64::from(epoch) > oldest);
             return Ok(if later { Taken::Wait } else { Taken::Done });
         };
-        let has_child = self
-            .memory
-            .states
-            .values()
-            .any(|state| state.team == id && state.parent == Some(parent.id));
-        if has_child || parent.id != team.tip {
-            return Ok(Taken::Done);
-        }
-        self.load_group(id, parent.namespace)?;
-        let key = self.groups[&parent.namespace].export(&self.crypto, COMMIT_KEY)?;
-        let Some(commit) = unseal(&key, &parent.id, sealed) else {
+        let Some(from) = parent.namespace else {
             return Ok(Taken::Done);
         };
+        self.load_group(id, from)?;
+        let key = self.groups[&from].export(&self.crypto, COMMIT_KEY)?;
+        let plain = unseal(&key, &parent.id, sealed).unwrap_or_default();
+        let Some((child, commit)) = plain.split_first_chunk::<8>() else {
+            return Ok(Taken::Done);
+        };
+        if self.knows_commit(id, Sha256::digest(commit).into()) {
+            return Ok(Taken::Done);
+        }
         let namespace = self.new_namespace()?;
-        self.store.copy_mls(parent.namespace, namespace)?;
-        match self.apply(&team, namespace, &commit) {
-            Ok(Some(committed)) => self.accept(team, &parent, committed, namespace)?,
-            Ok(None) => self.store.delete_mls(namespace)?,
-            Err(error) => return Err(error),
+        self.store.copy_mls(from, namespace)?;
+        let accepted = self.apply(&parent, namespace, (*child, commit))?;
+        if accepted.as_ref().is_none_or(|one| one.group.is_none()) {
+            self.store.delete_mls(namespace)?;
+        }
+        if let Some(accepted) = accepted {
+            self.take_state(accepted.state, accepted.group, &accepted.added)?;
         }
         Ok(Taken::Done)
     }
 
-    /// Applies a commit in the copied namespace, if its author may do what it does.
+    /// Applies a commit in the copied namespace, if its author may do what it does. The verdict
+    /// depends on the parent and the commit alone, so that all devices come to the same one.
     fn apply(
         &self,
-        team: &Team,
+        parent: &State,
         namespace: i64,
-        commit: &[u8],
-    ) -> Result<Option<Committed>, Failure> {
+        (claimed, commit): (StateId, &[u8]),
+    ) -> Result<Option<Accepted>, Failure> {
         let provider = Provider::new(&self.store, &self.crypto, namespace);
-        let child = Group::load(&provider, team.id)?;
-        let committed = match child.apply(&provider, commit) {
+        let child = Group::load(&provider, parent.team)?;
+        let mut committed = match child.apply(&provider, commit) {
             Ok(committed) => committed,
             Err(GroupError::Store(error)) => return Err(error.into()),
             Err(_) => return Ok(None),
         };
-        let may_add = committed.added.is_empty() || committed.author.device == FOUNDER;
-        let new_numbers = committed
-            .added
-            .iter()
-            .all(|leaf| !team.members.contains_key(&leaf.device));
-        let allowed = may_add && new_numbers && !committed.does_more;
-        Ok(allowed.then_some(committed))
-    }
-
-    fn accept(
-        &mut self,
-        mut team: Team,
-        parent: &State,
-        committed: Committed,
-        namespace: i64,
-    ) -> Result<(), Failure> {
-        for leaf in &committed.added {
-            let member = Member {
-                publishing: leaf.credential.publishing,
-                since: committed.group.epoch(),
-            };
-            team.members.insert(leaf.device, member);
+        let Ok(notes) = decode::<Notes>(&committed.notes) else {
+            return Ok(None);
+        };
+        let digest = Sha256::digest(commit).into();
+        let effect = Effect {
+            author: committed.author.device,
+            added: &committed.added,
+            removed: &committed.removed,
+            roles: &committed.roles,
+        };
+        let mut state = child_of(parent, &effect, (digest, notes));
+        if !is_allowed(parent, &state, &effect) {
+            return Ok(None);
         }
-        self.follow(team, parent, committed.group, namespace)
+        let group = committed.group.take();
+        state.id = group.as_ref().map_or(claimed, Group::state_id);
+        state.namespace = group.as_ref().map(|_| namespace);
+        state.epoch = parent.epoch + 1;
+        state.made_ms = self.now.millis();
+        let same = group.as_ref().is_none_or(|group| {
+            let leaves: BTreeSet<u32> = group.leaves().iter().map(|leaf| leaf.device).collect();
+            leaves == state.devices
+        });
+        // A group info that somebody else sealed would lead those who were removed astray.
+        let fits = same && state.id == claimed;
+        Ok(fits.then_some(Accepted {
+            state,
+            group,
+            added: committed.added,
+        }))
     }
+}
 
-    fn state(&self, team: &Team) -> Result<State, Failure> {
-        let state = self.memory.states.get(&(team.id, team.tip));
-        Ok(state.ok_or(StoreError::Corrupt)?.clone())
+/// What a commit does to a team.
+struct Effect<'a> {
+    author: u32,
+    added: &'a [Leaf],
+    removed: &'a [u32],
+    roles: &'a Roles,
+}
+
+/// The state that a commit makes, but for its id, place and time.
+fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Notes)) -> State {
+    let added: Vec<u32> = effect.added.iter().map(|leaf| leaf.device).collect();
+    // Who goes and comes in one commit is only welcomed again.
+    let gone = effect.removed.iter().copied();
+    let removed: Vec<u32> = gone.filter(|device| !added.contains(device)).collect();
+    let mut devices = parent.devices.clone();
+    devices.retain(|device| !removed.contains(device));
+    devices.extend(&added);
+    let class = match (
+        removed.is_empty(),
+        *effect.roles == parent.roles,
+        added.is_empty(),
+    ) {
+        (false, _, _) => Class::Remove,
+        (_, false, _) => Class::Roles,
+        (_, _, false) => Class::Add,
+        _ => Class::Update,
+    };
+    let newcomers = effect.added.iter();
+    State {
+        team: parent.team,
+        id: StateId::default(),
+        namespace: None,
+        epoch: 0,
+        made_ms: 0,
+        commit: Some(Done {
+            parent: parent.id,
+            author: effect.author,
+            class,
+            removed,
+            digest,
+            notes,
+        }),
+        devices,
+        roles: effect.roles.clone(),
+        used: parent
+            .used
+            .with(newcomers.map(|leaf| (leaf.device, leaf.credential.publishing))),
+        witnesses: BTreeSet::new(),
+        turn: 0,
     }
+}
+
+/// Whether a commit may follow a state.
+fn is_allowed(parent: &State, child: &State, effect: &Effect<'_>) -> bool {
+    let added: Vec<u32> = effect.added.iter().map(|leaf| leaf.device).collect();
+    let apart = added.iter().collect::<BTreeSet<_>>().len() == added.len();
+    let numbers_hold = effect
+        .added
+        .iter()
+        .all(|leaf| match parent.used.key(leaf.device) {
+            None => true,
+            // Only the same device comes back under a number, and only when it is welcomed again.
+            Some(key) => {
+                key == leaf.credential.publishing
+                    && parent.devices.contains(&leaf.device)
+                    && effect.removed.contains(&leaf.device)
+            }
+        });
+    let removed = child
+        .commit
+        .as_ref()
+        .map_or(&[][..], |commit| &commit.removed);
+    let deed = Deed {
+        author: effect.author,
+        added: &added,
+        removed,
+        roles: &child.roles,
+        devices: &child.devices,
+    };
+    apart && numbers_hold && parent.roles.allow(&deed)
+}
+
+/// The place of a welcome: who it is for finds it, and no two have one name.
+fn welcome_bits(to: PublicKey, welcome: &[u8]) -> u64 {
+    let hash: [u8; 32] = Sha256::digest(welcome).into();
+    let low = 46 - WELCOME_BITS;
+    let tag = u64::from(u16::from_be_bytes([hash[0], hash[1]]));
+    to.fingerprint().name_bits() >> low << low | tag
 }
 
 fn adding_bytes(adding: &Adding) -> Vec<u8> {
@@ -362,7 +591,7 @@ fn key_package_prefix(team: TeamId, fingerprint: Fingerprint) -> Prefix {
 
 fn commit_name(team: &Team, epoch: u64, object: &[u8]) -> Name {
     let hash: [u8; 32] = Sha256::digest(object).into();
-    let tag = u32::from_be_bytes([0, hash[0], hash[1], hash[2]]) & 0x3_ffff;
+    let tag = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 14;
     let fields = Fields::Commit {
         epoch: (epoch & 0xff_ffff) as u32,
         tag,

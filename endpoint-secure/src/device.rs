@@ -22,6 +22,8 @@ use session::{Failure, Identity, Session};
 
 /// What the isolation line of [`Status`] says in this version.
 const ISOLATION: &str = "none: confinement is not switched on in this version";
+/// Changes of teams that are made in one go, at most.
+const PURSUITS: usize = 64;
 /// The longest display name, in characters, and the shortest.
 const NAME_CHARACTERS: std::ops::RangeInclusive<usize> = 1..=Command::NAME_LIMIT;
 
@@ -108,7 +110,18 @@ impl Device {
             Event::Net(frame) => self.net_frame(frame, now),
             Event::Tick => self.in_session(now, Session::tick),
         }
+        self.pursue(now);
         self.drain_session();
+    }
+
+    /// Changes of teams whose time has come, each as an event of its own.
+    fn pursue(&mut self, now: Timestamp) {
+        for _ in 0..PURSUITS {
+            if !self.session.as_ref().is_some_and(Session::pursuit_is_due) {
+                return;
+            }
+            self.in_session(now, Session::pursue);
+        }
     }
 
     /// The next thing to do; `None` when everything is done.
@@ -287,7 +300,10 @@ impl Device {
             _ if !self.link_up => {}
             Frame::Hello(_) if !self.greeted => self.greeted = true,
             _ if !self.greeted => self.break_link("it did not begin with HELLO", now),
-            Frame::Reach { tier, relay } => self.reached(tier, relay),
+            Frame::Reach { tier, relay } => {
+                self.reached(tier, relay);
+                self.in_session(now, Session::reach_moved);
+            }
             Frame::Close { .. } => self.break_link("it closed the link", now),
             // Who may publish is the relays' business; authors are verified inside MLS.
             Frame::Grant(_) => {}

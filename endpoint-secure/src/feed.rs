@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{self, GroupError, Leaf, LeafSigner, Opened, Provider, StateId};
 use crate::message::{self, Entry, kind};
-use crate::naming::{self, FOUNDER};
+use crate::naming;
 use crate::pending::Taken;
+use crate::states::State;
 use crate::store::history::{Kept, Sealed};
 use crate::store::{Kind, StoreError};
-use crate::team::{State, Team, channel_bytes};
+use crate::team::{Team, channel_bytes};
 
 /// How long relays keep a message, in milliseconds: a year.
 const LIFE_MS: u64 = 365 * DAY_MS;
@@ -76,17 +77,40 @@ impl Session {
         if let Some(sent) = self.store.get::<MessageId>(Kind::Token, &key)? {
             return Ok(Answer::Sent(sent));
         }
+        let team = self.team(channel.team)?;
+        if !team.removed
+            && !self
+                .tip(team)?
+                .roles
+                .may_write(team.device, channel.channel)
+        {
+            return refuse(Code::Forbidden, "only admins write in this channel");
+        }
         let sent = self.write(channel, kind::TEXT, text.as_bytes())?;
         self.store.put(Kind::Token, &key, &sent)?;
         Ok(Answer::Sent(sent))
     }
 
-    /// Writes an entry: encrypted, signed, in the outbox and in the history, all in this event.
+    /// Writes an entry, or holds it while a removal has to be made again first.
     pub(crate) fn write(
         &mut self,
         channel: ChannelId,
         kind: u8,
         body: &[u8],
+    ) -> Result<MessageId, Failure> {
+        let created_ms = self.now.millis();
+        if self.holds_sending(channel.team) {
+            return self.hold(channel, (kind, body), created_ms);
+        }
+        self.write_now(channel, (kind, body), created_ms)
+    }
+
+    /// Writes an entry: encrypted, signed, in the outbox and in the history, all in this event.
+    pub(crate) fn write_now(
+        &mut self,
+        channel: ChannelId,
+        (kind, body): (u8, &[u8]),
+        created_ms: u64,
     ) -> Result<MessageId, Failure> {
         let team = self.team(channel.team)?.clone();
         let row = self.know_channel(channel.team, channel.channel, "")?;
@@ -101,7 +125,8 @@ impl Session {
         );
         let namespace = self.tip_namespace(&team)?;
         self.load_group(team.id, namespace)?;
-        let entry = self.compose(&team, &feed, namespace, (kind, body))?;
+        let mut entry = self.compose(&team, &feed, namespace, (kind, body))?;
+        entry.created_ms = created_ms;
         let plain = entry.encode();
         let sealed = self.encrypt(&team, namespace, name, &plain)?;
         let chunks = self.sign_message(&team, name, &sealed)?;
@@ -127,6 +152,7 @@ impl Session {
                 body: entry.body,
                 hash,
                 failure: String::new(),
+                state: team.tip,
             },
         })?;
         let id = MessageId {
@@ -140,12 +166,20 @@ impl Session {
             lamport: entry.lamport,
             ..feed
         })?;
+        self.witness(team.id, team.tip, team.device)?;
         self.told.messages.insert(channel);
         self.told.queue_moved = true;
         Ok(id)
     }
 
-    fn compose(
+    /// The highest logical time that is known in a channel.
+    pub(crate) fn newest_lamport(&self, channel: ChannelId) -> u64 {
+        let row = self.memory.channels.get(&channel).map_or(0, |one| one.row);
+        let feeds = self.memory.feeds.range((row, 0)..=(row, u32::MAX));
+        feeds.map(|(_, feed)| feed.lamport).max().unwrap_or(0)
+    }
+
+    pub(crate) fn compose(
         &self,
         team: &Team,
         feed: &Feed,
@@ -171,7 +205,7 @@ impl Session {
         })
     }
 
-    fn encrypt(
+    pub(crate) fn encrypt(
         &mut self,
         team: &Team,
         namespace: i64,
@@ -227,7 +261,7 @@ impl Session {
         Ok(chunks)
     }
 
-    fn feed(&self, channel: i64, device: u32) -> Feed {
+    pub(crate) fn feed(&self, channel: i64, device: u32) -> Feed {
         self.memory
             .feeds
             .get(&(channel, device))
@@ -298,10 +332,14 @@ impl Session {
         if aad_bytes != aad(*state_id, first) {
             return Ok(Taken::Done);
         }
-        let Some(state) = self.memory.states.get(&(team.id, *state_id)).cloned() else {
+        let Some(state) = self.memory.states.get(&(team.id, *state_id)) else {
             return Ok(self.without_state(&team, epoch));
         };
-        let Some(opened) = self.decrypt(&state, object)? else {
+        let Some(namespace) = state.namespace else {
+            return Ok(Taken::Done);
+        };
+        let state = state.id;
+        let Some(opened) = self.decrypt((team.id, namespace), object)? else {
             return Ok(Taken::Done);
         };
         let Some(entry) = Entry::decode(&opened.plain) else {
@@ -309,7 +347,7 @@ impl Session {
         };
         let fits = matches!(first.fields(), Fields::Message { device, number, .. }
             if device == opened.leaf.device && number == entry.number)
-            && entry.state_id == state.id;
+            && entry.state_id == state;
         if fits {
             let hash = message::hash(&opened.plain);
             let arrived = Arrived {
@@ -318,7 +356,7 @@ impl Session {
                 hash,
                 chunks: count,
             };
-            self.keep(&team, &state, first, arrived)?;
+            self.keep(&team, (state, namespace), first, arrived)?;
         }
         Ok(Taken::Done)
     }
@@ -326,13 +364,7 @@ impl Session {
     /// A message of a state that is not here: too old for this device, or its commit has yet to
     /// come.
     fn without_state(&self, team: &Team, epoch: u64) -> Taken {
-        let oldest = self
-            .memory
-            .states
-            .values()
-            .filter(|state| state.team == team.id)
-            .map(|state| state.epoch)
-            .min();
+        let oldest = self.states(team.id).map(|state| state.epoch).min();
         if epoch < team.joined_epoch || oldest.is_some_and(|oldest| epoch < oldest) {
             Taken::Done
         } else {
@@ -340,13 +372,14 @@ impl Session {
         }
     }
 
-    fn decrypt(&mut self, state: &State, object: &[u8]) -> Result<Option<Opened>, Failure> {
-        self.load_group(state.team, state.namespace)?;
-        let provider = Provider::new(&self.store, &self.crypto, state.namespace);
-        let group = self
-            .groups
-            .get_mut(&state.namespace)
-            .ok_or(StoreError::Corrupt)?;
+    fn decrypt(
+        &mut self,
+        (team, namespace): (TeamId, i64),
+        object: &[u8],
+    ) -> Result<Option<Opened>, Failure> {
+        self.load_group(team, namespace)?;
+        let provider = Provider::new(&self.store, &self.crypto, namespace);
+        let group = self.groups.get_mut(&namespace).ok_or(StoreError::Corrupt)?;
         match group.decrypt(&provider, object) {
             Ok(opened) => Ok(Some(opened)),
             Err(GroupError::Store(error)) => Err(error.into()),
@@ -357,7 +390,7 @@ impl Session {
     fn keep(
         &mut self,
         team: &Team,
-        state: &State,
+        (id, namespace): (StateId, i64),
         first: Name,
         arrived: Arrived,
     ) -> Result<(), Failure> {
@@ -368,12 +401,28 @@ impl Session {
             return Ok(());
         };
         let entry = &arrived.entry;
-        let row = self.know_channel(team.id, channel, "")?;
-        if self.groups[&state.namespace].auth_tag() != entry.auth_tag {
-            self.notice("a device sees another state of its team than this one: a fork");
+        if self.groups[&namespace].auth_tag() != entry.auth_tag {
+            self.notice(format!(
+                "device {device} has other secrets for the same state of its team than this one: \
+                 somebody stands between them; compare fingerprints, and remove it"
+            ));
         }
+        // Also what is too late to be shown is evidence of where its author stood.
+        self.witness(team.id, id, device)?;
+        let ends = self.fence(team, device, channel);
+        if ends.is_some_and(|next| entry.number >= next) {
+            return Ok(());
+        }
+        let row = self.know_channel(team.id, channel, "")?;
         self.check_chain(row, device, entry)?;
-        let text = entry.kind == kind::TEXT && channel > 0;
+        let roles = self
+            .memory
+            .states
+            .get(&(team.id, id))
+            .map(|state: &State| &state.roles);
+        let is_admin = roles.is_some_and(|roles| roles.rank(device).is_some());
+        let may = roles.is_some_and(|roles| roles.may_write(device, channel));
+        let text = entry.kind == kind::TEXT && channel > 0 && may;
         self.store.put_message(&Kept {
             channel: row,
             device,
@@ -391,15 +440,16 @@ impl Session {
                 body: entry.body.clone(),
                 hash: arrived.hash,
                 failure: String::new(),
+                state: id,
             },
         })?;
         self.move_feed(team, row, &arrived)?;
         if entry.kind == kind::NAME
             && channel == 0
-            && device == FOUNDER
+            && is_admin
             && let Some((channel, name)) = message::read_name(&entry.body)
         {
-            self.learn_name(team.id, channel, &name)?;
+            self.learn_name(team.id, (channel, &name), (entry.lamport, device))?;
         }
         self.told.messages.insert(ChannelId {
             team: team.id,

@@ -1,9 +1,11 @@
-//! The MLS group of a team at one state: the only file that calls openmls.
+//! The MLS group of a team at one state: only this room calls openmls.
 //!
 //! It holds no policy about who may do what (`commit`), no names of chunks (`naming`) and no
 //! rows (`store`). Each value here is one state in one storage namespace; a commit makes a child in
 //! another namespace and leaves the parent as it was. Sources: RFC 9420; docs/architecture.md,
 //! "State, commits".
+
+mod entrance;
 
 use endpoint_secure_api::{Suite, TeamId};
 use openmls::prelude::tls_codec::{Deserialize as _, Serialize as _};
@@ -15,6 +17,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::naming::{self, Credential};
+use crate::roles::Roles;
 use crate::store::mls::Namespace;
 use crate::store::{Store, StoreError};
 
@@ -29,8 +32,8 @@ const BUNDLE_EXTENSION: u16 = 0xF54C;
 /// The group context extension for roles, which leaves announce so that a group may have it.
 const ROLES_EXTENSION: u16 = 0xF54D;
 
-/// Names one state of one team's group.
-pub type StateId = [u8; 8];
+pub use crate::branch::StateId;
+pub use entrance::{Candidate, join, key_package, look_into};
 
 /// Why an MLS operation failed. No text of openmls is carried: it may hold names.
 #[derive(Debug, Error)]
@@ -136,35 +139,43 @@ pub struct Opened {
     pub plain: Zeroizing<Vec<u8>>,
 }
 
-/// What adding a device made.
-pub struct Added {
+/// What a commit of ours is to do.
+#[derive(Default)]
+pub struct Change {
+    /// A device to add, and what its welcome carries.
+    pub add: Option<(Candidate, Vec<u8>)>,
+    /// Devices to remove.
+    pub remove: Vec<u32>,
+    /// New roles.
+    pub roles: Option<Roles>,
+}
+
+/// What a commit of ours made.
+pub struct Made {
     /// The group after the commit, in the child's namespace.
     pub group: Group,
     /// The commit, an MLS public message.
     pub commit: Vec<u8>,
-    /// The welcome, without the tree.
-    pub welcome: Vec<u8>,
+    /// The welcome, without the tree, if somebody was added.
+    pub welcome: Option<Vec<u8>>,
     /// The tree that belongs to the welcome.
     pub tree: Vec<u8>,
 }
 
 /// What a commit of somebody else does.
 pub struct Committed {
-    /// The group after it, in the child's namespace.
-    pub group: Group,
+    /// The group after it, in the child's namespace; none if this device is no longer in it.
+    pub group: Option<Group>,
     /// Who committed.
     pub author: Leaf,
     /// Devices that it adds.
     pub added: Vec<Leaf>,
-    /// Whether it does anything besides adding devices.
-    pub does_more: bool,
-}
-
-/// A key package that verifies.
-pub struct Candidate {
-    package: KeyPackage,
-    /// Whose it is.
-    pub leaf: Leaf,
+    /// Devices that it removes.
+    pub removed: Vec<u32>,
+    /// The roles after it.
+    pub roles: Roles,
+    /// What its author wrote beside it.
+    pub notes: Vec<u8>,
 }
 
 /// Reads what stands in the clear on a private message: its epoch and its AAD.
@@ -174,72 +185,6 @@ pub fn peek(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
             Some((message.epoch().as_u64(), message.aad().to_vec()))
         }
         ProtocolMessage::PublicMessage(_) => None,
-    }
-}
-
-/// Makes a key package and stores its private half in the provider's namespace.
-///
-/// # Errors
-/// [`GroupError`].
-pub fn key_package(
-    provider: &Provider<'_>,
-    suite: Suite,
-    signer: &LeafSigner,
-    credential: &Credential,
-) -> Result<Vec<u8>, GroupError> {
-    let bundle = KeyPackage::builder()
-        .key_package_lifetime(Lifetime::new(LIFETIME_SECONDS))
-        .leaf_node_capabilities(capabilities(suite))
-        // It stays until its namespace is deleted: the welcome is looked into before it is used.
-        .mark_as_last_resort()
-        .build(
-            ciphersuite(suite),
-            provider,
-            &signer.0,
-            signer.with(credential),
-        )
-        .map_err(|_| GroupError::Refused("make a key package"))?;
-    bundle
-        .key_package()
-        .tls_serialize_detached()
-        .map_err(|_| GroupError::Refused("write a key package"))
-}
-
-impl Candidate {
-    /// Reads and verifies a key package for a team.
-    ///
-    /// # Errors
-    /// [`GroupError::Invalid`].
-    pub fn read(
-        crypto: &Crypto,
-        team: TeamId,
-        suite: Suite,
-        bytes: &[u8],
-    ) -> Result<Self, GroupError> {
-        let invalid = GroupError::Invalid("the key package");
-        let package = KeyPackageIn::tls_deserialize_exact(bytes)
-            .ok()
-            .and_then(|package| package.validate(&crypto.0, ProtocolVersion::Mls10).ok());
-        let Some(package) = package else {
-            return Err(invalid);
-        };
-        // openmls does not enforce lifetimes, and one expired leaf can brick joining.
-        let lifetime = package.life_time();
-        if package.ciphersuite() != ciphersuite(suite)
-            || !lifetime.has_acceptable_range()
-            || lifetime.validate().is_err()
-        {
-            return Err(invalid);
-        }
-        let node = package.leaf_node();
-        let leaf = read_leaf(
-            team,
-            node.credential(),
-            node.signature_key().as_slice(),
-            false,
-        )
-        .ok_or(invalid)?;
-        Ok(Self { package, leaf })
     }
 }
 
@@ -263,6 +208,7 @@ impl Group {
             .use_ratchet_tree_extension(false)
             .sender_ratchet_configuration(ratchet())
             .lifetime(Lifetime::new(LIFETIME_SECONDS))
+            .with_group_context_extensions(context_of(&Roles::founded())?)
             .build();
         let mls = MlsGroup::new_with_group_id(
             provider,
@@ -312,22 +258,11 @@ impl Group {
         self.mls.epoch().as_u64()
     }
 
-    /// The cipher suite.
-    pub fn suite(&self) -> Suite {
-        match self.mls.ciphersuite() {
-            Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 => Suite::Classic,
-            _ => Suite::PostQuantum,
-        }
-    }
-
     /// All leaves whose credential holds; others can neither write nor be shown.
     pub fn leaves(&self) -> Vec<Leaf> {
         self.mls
             .members()
-            .filter_map(|member| {
-                let first = member.index.u32() == 0;
-                read_leaf(self.team, &member.credential, &member.signature_key, first)
-            })
+            .filter_map(|member| read_leaf(self.team, &member.credential, &member.signature_key))
             .collect()
     }
 
@@ -387,30 +322,57 @@ impl Group {
         }
     }
 
-    /// Adds a device. The group must be loaded from the child's namespace, a copy of the parent's.
+    /// The roles in this state.
+    ///
+    /// # Errors
+    /// [`GroupError::Invalid`] if the group has none.
+    pub fn roles(&self) -> Result<Roles, GroupError> {
+        read_roles(self.mls.public_group().group_context().extensions())
+            .ok_or(GroupError::Invalid("the roles of the group"))
+    }
+
+    /// Commits a change, or without one a new leaf of this device. The group must be loaded from
+    /// the child's namespace, a copy of the parent's. `notes` travel signed beside the commit.
     ///
     /// # Errors
     /// [`GroupError`].
-    pub fn add(
+    pub fn commit(
         mut self,
         provider: &Provider<'_>,
         signer: &LeafSigner,
-        candidate: Candidate,
-        bundle: Vec<u8>,
-    ) -> Result<Added, GroupError> {
-        let refused = || GroupError::Refused("add the device");
-        let parent = self.state_id();
-        self.mls.set_aad(parent.to_vec());
-        let bundle = Extension::Unknown(BUNDLE_EXTENSION, UnknownExtension(bundle));
-        let messages = self
+        change: Change,
+        notes: &[u8],
+    ) -> Result<Made, GroupError> {
+        let refused = || GroupError::Refused("make the commit");
+        let gone = self.indices(&change.remove)?;
+        self.mls.set_aad([&self.state_id()[..], notes].concat());
+        let (packages, bundle): (Vec<_>, Vec<_>) = change.add.into_iter().unzip();
+        let welcomes = !packages.is_empty();
+        let mut builder = self
             .mls
             .commit_builder()
-            .propose_adds([candidate.package])
+            .force_self_update(packages.is_empty() && change.roles.is_none())
+            .propose_removals(gone)
+            .propose_adds(packages.into_iter().map(|one: Candidate| one.package));
+        if let Some(roles) = &change.roles {
+            let context = context_of(roles)?;
+            builder = builder
+                .propose_group_context_extensions(context)
+                .map_err(|_| refused())?;
+        }
+        let mut builder = builder
             .load_psks(provider.storage())
             .map_err(|_| refused())?
-            .use_ratchet_tree_extension(false)
-            .create_group_info_with_extensions([bundle])
-            .map_err(|_| refused())?
+            .use_ratchet_tree_extension(false);
+        if welcomes {
+            let bundles = bundle
+                .into_iter()
+                .map(|bytes| Extension::Unknown(BUNDLE_EXTENSION, UnknownExtension(bytes)));
+            builder = builder
+                .create_group_info_with_extensions(bundles)
+                .map_err(|_| refused())?;
+        }
+        let messages = builder
             .build(provider.rand(), provider.crypto(), &signer.0, |_| true)
             .map_err(|_| refused())?
             .stage_commit(provider)
@@ -420,14 +382,27 @@ impl Group {
             .map_err(|_| refused())?;
         let (commit, welcome, _) = messages.into_messages();
         let tree = self.mls.export_ratchet_tree();
-        Ok(Added {
+        Ok(Made {
             commit: commit.to_bytes().map_err(|_| refused())?,
-            welcome: welcome
-                .and_then(|welcome| welcome.to_bytes().ok())
-                .ok_or_else(refused)?,
+            welcome: welcome.and_then(|welcome| welcome.to_bytes().ok()),
             tree: tree.tls_serialize_detached().map_err(|_| refused())?,
             group: self,
         })
+    }
+
+    fn indices(&self, devices: &[u32]) -> Result<Vec<LeafNodeIndex>, GroupError> {
+        let find = |device: &u32| {
+            let mut members = self.mls.members();
+            let found = members.find(|one| self.number_of(one) == Some(*device));
+            found.map(|one| one.index)
+        };
+        let all: Option<Vec<_>> = devices.iter().map(find).collect();
+        all.ok_or(GroupError::Refused("find a device to remove"))
+    }
+
+    fn number_of(&self, member: &openmls::prelude::Member) -> Option<u32> {
+        let leaf = read_leaf(self.team, &member.credential, &member.signature_key);
+        leaf.map(|leaf| leaf.device)
     }
 
     /// Applies a commit of another device. The group must be loaded from the child's namespace, a
@@ -447,32 +422,73 @@ impl Group {
             .mls
             .process_message(provider, message)
             .map_err(|_| invalid())?;
-        let author = self.sender(processed.sender()).ok_or_else(invalid)?;
-        if processed.aad() != parent {
+        let Sender::Member(index) = *processed.sender() else {
+            return Err(invalid());
+        };
+        let author = self.leaf_at(index).ok_or_else(invalid)?;
+        let aad = processed.aad().to_vec();
+        let Some((told, notes)) = aad.split_first_chunk::<8>() else {
+            return Err(invalid());
+        };
+        if *told != parent {
             return Err(invalid());
         }
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(invalid());
         };
+        let (added, removed) = self.changes(index, &staged).ok_or_else(invalid)?;
+        let context = staged.group_context();
+        let roles = read_roles(context.extensions()).ok_or_else(invalid)?;
+        if context.extensions() != &context_of(&roles)? {
+            return Err(invalid());
+        }
+        let group = if staged.self_removed() {
+            None
+        } else {
+            self.mls
+                .merge_staged_commit(provider, *staged)
+                .map_err(|_| invalid())?;
+            Some(self)
+        };
+        Ok(Committed {
+            group,
+            author,
+            added,
+            removed,
+            roles,
+            notes: notes.to_vec(),
+        })
+    }
+
+    /// Who comes and who goes, if the commit does nothing but what teams do.
+    fn changes(
+        &self,
+        author: LeafNodeIndex,
+        staged: &StagedCommit,
+    ) -> Option<(Vec<Leaf>, Vec<u32>)> {
         let mut added = Vec::new();
         for add in staged.add_proposals() {
             let node = add.add_proposal().key_package().leaf_node();
             let key = node.signature_key().as_slice();
-            added.push(read_leaf(self.team, node.credential(), key, false).ok_or_else(invalid)?);
+            added.push(read_leaf(self.team, node.credential(), key)?);
         }
-        let does_more = staged.queued_proposals().count() != added.len()
-            || staged.update_path_leaf_node().is_some_and(|node| {
-                node.credential().serialized_content() != author.credential.encode()
-            });
-        self.mls
-            .merge_staged_commit(provider, *staged)
-            .map_err(|_| invalid())?;
-        Ok(Committed {
-            group: self,
-            author,
-            added,
-            does_more,
-        })
+        let mut removed = Vec::new();
+        for remove in staged.remove_proposals() {
+            let index = remove.remove_proposal().removed();
+            removed.push(self.leaf_at(index)?.device);
+        }
+        let contexts = staged
+            .queued_proposals()
+            .filter(|one| matches!(one.proposal(), Proposal::GroupContextExtensions(_)))
+            .count();
+        let known = added.len() + removed.len() + contexts;
+        let own = self.mls.member_at(author)?;
+        let same_leaf = staged.update_path_leaf_node().is_none_or(|node| {
+            node.credential() == &own.credential
+                && node.signature_key().as_slice() == own.signature_key
+        });
+        let plain = staged.queued_proposals().count() == known && contexts <= 1 && same_leaf;
+        plain.then_some((added, removed))
     }
 
     /// Deletes the private half of the key package that this device has joined with.
@@ -485,103 +501,45 @@ impl Group {
     }
 
     fn sender(&self, sender: &Sender) -> Option<Leaf> {
-        let Sender::Member(index) = sender else {
-            return None;
-        };
-        let member = self.mls.member_at(*index)?;
-        let first = index.u32() == 0;
-        read_leaf(self.team, &member.credential, &member.signature_key, first)
+        match sender {
+            Sender::Member(index) => self.leaf_at(*index),
+            _ => None,
+        }
     }
-}
 
-/// Looks into a welcome: the bundle that its author put beside the MLS state. It is not verified
-/// before [`join`].
-///
-/// # Errors
-/// [`GroupError::Invalid`] if it is for another key package or cannot be read.
-pub fn look_into(provider: &Provider<'_>, welcome: &[u8]) -> Result<Vec<u8>, GroupError> {
-    let processed =
-        ProcessedWelcome::new_from_welcome(provider, &join_config(), read_welcome(welcome)?)
-            .map_err(|_| GroupError::Invalid("the welcome"))?;
-    bundle_of(processed.unverified_group_info().extensions())
-}
-
-/// Joins a group. Gives the group, the leaf of the welcome's author, and the verified bundle.
-///
-/// # Errors
-/// [`GroupError::Invalid`].
-pub fn join(
-    provider: &Provider<'_>,
-    team: TeamId,
-    welcome: &[u8],
-    tree: &[u8],
-) -> Result<(Group, Leaf, Vec<u8>), GroupError> {
-    let invalid = || GroupError::Invalid("the welcome");
-    let tree = RatchetTreeIn::tls_deserialize_exact(tree).map_err(|_| invalid())?;
-    let builder =
-        StagedWelcome::build_from_welcome(provider, &join_config(), read_welcome(welcome)?)
-            .map_err(|_| invalid())?
-            .with_ratchet_tree(tree)
-            .skip_lifetime_validation();
-    let info = builder.processed_welcome().unverified_group_info();
-    let bundle = bundle_of(info.extensions())?;
-    // Building verifies the group info, and with it the bundle, against its author's leaf.
-    let staged = builder.build().map_err(|_| invalid())?;
-    if staged.group_context().group_id().as_slice() != naming::team_bytes(team) {
-        return Err(invalid());
+    fn leaf_at(&self, index: LeafNodeIndex) -> Option<Leaf> {
+        let member = self.mls.member_at(index)?;
+        read_leaf(self.team, &member.credential, &member.signature_key)
     }
-    let index = staged.welcome_sender_index();
-    let node = staged.welcome_sender().map_err(|_| invalid())?;
-    let key = node.signature_key().as_slice();
-    let author = read_leaf(team, node.credential(), key, index.u32() == 0).ok_or_else(invalid)?;
-    let mls = staged.into_group(provider).map_err(|_| invalid())?;
-    Ok((Group { mls, team }, author, bundle))
-}
-
-/// Deletes what joining has left in a namespace, apart from the key package.
-///
-/// # Errors
-/// [`GroupError::Store`].
-pub fn drop_group(provider: &Provider<'_>, team: TeamId) -> Result<(), GroupError> {
-    let id = GroupId::from_slice(&naming::team_bytes(team));
-    if let Some(mut group) = MlsGroup::load(provider.storage(), &id)? {
-        group.delete(provider.storage())?;
-    }
-    Ok(())
 }
 
 fn read_leaf(
     team: TeamId,
     credential: &openmls::prelude::Credential,
     signing: &[u8],
-    first: bool,
 ) -> Option<Leaf> {
     let credential = Credential::decode(credential.serialized_content())?;
     if !credential.is_bound(team, signing) {
         return None;
     }
-    // The founder's leaf is the first and is never given to anybody else.
-    let device = if first {
-        naming::FOUNDER
-    } else {
-        naming::device_number(team, signing, &credential.salt)?
-    };
+    let device = naming::device_number(team, signing, &credential.salt)?;
     Some(Leaf { credential, device })
 }
 
-fn bundle_of<T>(extensions: &Extensions<T>) -> Result<Vec<u8>, GroupError> {
-    extensions
-        .unknown(BUNDLE_EXTENSION)
-        .map(|extension| extension.0.clone())
-        .ok_or(GroupError::Invalid("the welcome"))
+fn read_roles<T>(extensions: &Extensions<T>) -> Option<Roles> {
+    Roles::decode(&extensions.unknown(ROLES_EXTENSION)?.0)
 }
 
-fn read_welcome(bytes: &[u8]) -> Result<Welcome, GroupError> {
-    let message = MlsMessageIn::tls_deserialize_exact(bytes).map(MlsMessageIn::extract);
-    match message {
-        Ok(MlsMessageBodyIn::Welcome(welcome)) => Ok(welcome),
-        _ => Err(GroupError::Invalid("the welcome")),
-    }
+/// The extensions of a group's context: exactly these, so that a commit changes nothing but roles.
+fn context_of(roles: &Roles) -> Result<Extensions<GroupContext>, GroupError> {
+    let kinds = [ExtensionType::Unknown(ROLES_EXTENSION)];
+    let required = RequiredCapabilitiesExtension::new(&kinds, &[], &[CredentialType::Basic]);
+    let roles = UnknownExtension(roles.encode());
+    Extensions::from_vec(vec![
+        Extension::RequiredCapabilities(required),
+        Extension::Unknown(ROLES_EXTENSION, roles),
+    ])
+    .map_err(|_| GroupError::Refused("write the roles"))
 }
 
 fn protocol_message(bytes: &[u8]) -> Option<ProtocolMessage> {
@@ -589,15 +547,6 @@ fn protocol_message(bytes: &[u8]) -> Option<ProtocolMessage> {
         .ok()?
         .try_into_protocol_message()
         .ok()
-}
-
-fn join_config() -> MlsGroupJoinConfig {
-    MlsGroupJoinConfig::builder()
-        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
-        .max_past_epochs(0)
-        .use_ratchet_tree_extension(false)
-        .sender_ratchet_configuration(ratchet())
-        .build()
 }
 
 fn ratchet() -> SenderRatchetConfiguration {

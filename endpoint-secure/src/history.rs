@@ -94,6 +94,7 @@ impl Session {
             delivery: kept.delivery,
             failure: kept.sealed.failure,
             missing_before: kept.number.saturating_sub(expected),
+            disconnected: self.team(id.team)?.lost.contains(&kept.sealed.state),
         })
     }
 

@@ -4,7 +4,7 @@
 //! other direction, the admin's check of this device's fingerprint, is in `commit`. Source:
 //! docs/architecture.md, "Devices, joining".
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use data_encoding::BASE64URL_NOPAD;
 use endpoint_secure_api::{
@@ -17,11 +17,12 @@ use proto::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::commit::{Bundle, TREE_RUN, open_tree, seal_package};
+use crate::commit::{Bundle, TREE_RUN, WELCOME_BITS, open_tree, seal_package};
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{self, Group, GroupError, Leaf, LeafSigner, Provider};
 use crate::naming::{self, Credential, FOUNDER};
 use crate::pending::Taken;
+use crate::states::{State, Used};
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{Kind, StoreError, decode};
 use crate::team::{Member, Seed, Team};
@@ -32,6 +33,9 @@ const INVITE_VERSION: u8 = 1;
 const INVITE_BYTES: usize = 8 * 1024;
 /// How long a key package stands at relays, in milliseconds: below their limit, for clocks differ.
 const PACKAGE_LIFE_MS: u64 = KEY_PACKAGE_LIFE_MS - DAY_MS;
+/// How long a key package is kept after it has led into a team, in milliseconds: as long as the branch
+/// of its welcome may lose.
+const KEY_KEPT_MS: u64 = 7 * DAY_MS;
 
 /// What an invite says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +169,12 @@ pub struct Joining {
     pub tree: (u32, u32),
     /// The key of that blob.
     pub tree_key: Seed,
+    /// Whether that blob is yet to come.
+    pub fetching: bool,
+    /// Which welcome of that admin's it is; the last one counts.
+    pub turn: u32,
+    /// When this device came in; 0 before.
+    pub in_ms: u64,
 }
 
 impl Joining {
@@ -183,6 +193,8 @@ impl Joining {
                 JoinStage::Fetching
             },
             own_device: self.device().unwrap_or(0),
+            removed: false,
+            waiting: 0,
         }
     }
 
@@ -195,7 +207,15 @@ impl Joining {
 impl Session {
     pub(crate) fn create_invite(&self, id: TeamId) -> Result<Answer, Failure> {
         let team = self.team(id)?;
-        let admin = team.members.get(&FOUNDER).ok_or(StoreError::Corrupt)?;
+        let roles = &self.tip(team)?.roles;
+        // An admin's invite leads to that admin, a member's to the owner.
+        let owner = roles.admins.first().copied().unwrap_or(FOUNDER);
+        let admin = if roles.rank(team.device).is_some() {
+            team.device
+        } else {
+            owner
+        };
+        let admin = team.members.get(&admin).ok_or(StoreError::Corrupt)?;
         let invite = Invite {
             origin: team.origin,
             org: id.org,
@@ -236,6 +256,9 @@ impl Session {
             welcome: Vec::new(),
             tree: (0, 0),
             tree_key: Seed([0; 32]),
+            fetching: false,
+            turn: 0,
+            in_ms: 0,
         };
         while joining.device().is_none() || joining.salt == [0; 16] {
             getrandom::fill(&mut joining.salt).map_err(|_| StoreError::Random)?;
@@ -332,14 +355,19 @@ impl Session {
         let Ok(bundle) = bundle else {
             return Ok(Taken::Done);
         };
+        if self.memory.teams.contains_key(&id) && bundle.turn <= joining.turn {
+            return Ok(Taken::Done);
+        }
         if bundle.version != 1 || !bundle.tree.1.is_multiple_of(TREE_RUN) {
             self.notice("a welcome has come that this version cannot read; update the program");
             return Ok(Taken::Done);
         }
-        if !joining.welcome.is_empty() {
+        if joining.fetching {
             self.unsubscribe(tree_prefix(&joining))?;
         }
         joining.welcome = object.to_vec();
+        joining.fetching = true;
+        joining.turn = bundle.turn;
         joining.tree = bundle.tree;
         joining.tree_key = bundle.tree_key;
         self.subscribe(tree_prefix(&joining))?;
@@ -361,18 +389,24 @@ impl Session {
             device: joining.tree.0,
             number: joining.tree.1,
         };
-        if first.fields() != expected || joining.welcome.is_empty() {
+        if first.fields() != expected || !joining.fetching {
             return Ok(Taken::Done);
         }
         let Some(tree) = open_tree(&joining.tree_key.0, object) else {
             return Ok(Taken::Done);
         };
-        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
+        // In a copy: the key package may be needed for another welcome, if this one's branch loses.
+        let namespace = self.new_namespace()?;
+        self.store.copy_mls(joining.namespace, namespace)?;
+        let provider = Provider::new(&self.store, &self.crypto, namespace);
         let joined = group::join(&provider, id, &joining.welcome, &tree);
         match joined.and_then(|joined| self.judge(&joining, joined)) {
-            Ok((group, bundle)) => self.come_in(joining, group, bundle)?,
+            Ok((group, bundle)) => self.come_in(joining, (group, namespace), bundle)?,
             Err(GroupError::Store(error)) => return Err(error.into()),
-            Err(_) => self.reject(joining)?,
+            Err(_) => {
+                self.store.delete_mls(namespace)?;
+                self.reject(joining)?;
+            }
         }
         Ok(Taken::Done)
     }
@@ -384,7 +418,8 @@ impl Session {
         (group, author, bundle): (Group, Leaf, Vec<u8>),
     ) -> Result<(Group, Bundle), GroupError> {
         let admin = author.credential.publishing_key().fingerprint();
-        if admin.0 != joining.invite.admin || author.device != FOUNDER {
+        let is_admin = group.roles()?.rank(author.device).is_some();
+        if admin.0 != joining.invite.admin || !is_admin {
             return Err(GroupError::Invalid("the welcome's author"));
         }
         let bundle: Bundle = decode(&bundle).map_err(|_| GroupError::Invalid("the welcome"))?;
@@ -399,63 +434,100 @@ impl Session {
     fn reject(&mut self, mut joining: Joining) -> Result<(), Failure> {
         self.notice("a welcome has come that is not from the admin of the invite; it is ignored");
         self.unsubscribe(tree_prefix(&joining))?;
-        let old = joining.namespace;
-        joining.namespace = self.new_namespace()?;
-        self.store.copy_mls(old, joining.namespace)?;
-        self.store.delete_mls(old)?;
-        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
-        group::drop_group(&provider, joining.team)?;
         joining.welcome.clear();
+        joining.fetching = false;
         self.put_joining(joining)
     }
 
-    fn come_in(&mut self, joining: Joining, group: Group, bundle: Bundle) -> Result<(), Failure> {
+    fn come_in(
+        &mut self,
+        mut joining: Joining,
+        (group, namespace): (Group, i64),
+        bundle: Bundle,
+    ) -> Result<(), Failure> {
         let id = joining.team;
-        let namespace = joining.namespace;
         let provider = Provider::new(&self.store, &self.crypto, namespace);
         group.forget_key_package(&provider)?;
-        let epoch = group.epoch();
-        let members: BTreeMap<u32, Member> = bundle
-            .members
-            .iter()
-            .map(|(device, publishing)| {
-                let member = Member {
-                    publishing: *publishing,
-                    since: epoch,
-                };
-                (*device, member)
-            })
-            .collect();
-        let not_after_ms = bundle
-            .chain
-            .last()
-            .and_then(|bytes| Chunk::decode(bytes.clone().into()).ok())
-            .map_or(0, |chunk| chunk.expiry().millis());
-        self.unsubscribe(tree_prefix(&joining))?;
-        self.unsubscribe(self.welcome_prefix(id))?;
-        let team = Team {
-            id,
-            name: bundle.team,
-            organisation: bundle.organisation,
-            origin: joining.invite.origin,
-            suite: group.suite(),
-            seed: joining.seed.clone(),
-            device: joining.device().ok_or(StoreError::Corrupt)?,
-            chain: bundle.chain,
-            not_after_ms,
-            invite_key: bundle.invite_key,
-            tip: group.state_id(),
-            joined_epoch: epoch,
-            members,
-            next_blob: 0,
+        let state = State {
+            devices: group.leaves().iter().map(|leaf| leaf.device).collect(),
+            used: Used::default().with(bundle.members.iter().copied()),
+            turn: joining.turn,
+            ..State::root(id, &group, namespace, self.now)?
         };
-        self.enter(team, &group, namespace, None)?;
         self.groups.insert(namespace, group);
+        self.unsubscribe(tree_prefix(&joining))?;
+        joining.fetching = false;
+        joining.in_ms = self.now.millis();
+        // First: what waits for the new state must not find the welcome unused.
+        self.put_joining(joining.clone())?;
+        match self.memory.teams.get(&id).cloned() {
+            Some(mut team) => {
+                team.take_chain(&bundle.chain);
+                self.put_team(team)?;
+                self.return_to(state)?;
+            }
+            None => self.enter(self.newcomers_team(&joining, &bundle, &state)?, state)?,
+        }
         for (channel, name) in &bundle.channels {
             self.know_channel(id, *channel, name)?;
         }
-        self.store.delete(Kind::Joining, &naming::team_bytes(id))?;
-        self.memory.joining.remove(&id);
+        Ok(())
+    }
+
+    /// The team as the welcome tells it.
+    fn newcomers_team(
+        &self,
+        joining: &Joining,
+        bundle: &Bundle,
+        state: &State,
+    ) -> Result<Team, Failure> {
+        let since = state.epoch;
+        let members = bundle.members.iter();
+        let member = |(device, publishing): &(u32, [u8; 32])| {
+            let publishing = *publishing;
+            (*device, Member { publishing, since })
+        };
+        let last = bundle.chain.last();
+        let last = last.and_then(|bytes| Chunk::decode(bytes.clone().into()).ok());
+        Ok(Team {
+            id: joining.team,
+            name: bundle.team.clone(),
+            organisation: bundle.organisation.clone(),
+            origin: joining.invite.origin,
+            suite: joining.invite.suite,
+            seed: joining.seed.clone(),
+            device: joining.device().ok_or(StoreError::Corrupt)?,
+            chain: bundle.chain.clone(),
+            not_after_ms: last.map_or(0, |chunk| chunk.expiry().millis()),
+            invite_key: bundle.invite_key.clone(),
+            tip: state.id,
+            joined_epoch: since,
+            members: members.map(member).collect(),
+            next_blob: 0,
+            former: Vec::new(),
+            lost: BTreeSet::new(),
+            removed: false,
+            renewed_ms: self.now.millis(),
+        })
+    }
+
+    /// Key packages are forgotten when their welcome needs no second one any more.
+    pub(crate) fn forget_joinings(&mut self) -> Result<(), Failure> {
+        let limit = self.now.millis().saturating_sub(KEY_KEPT_MS);
+        let done: Vec<Joining> = self
+            .memory
+            .joining
+            .values()
+            .filter(|one| one.in_ms > 0 && one.in_ms < limit)
+            .cloned()
+            .collect();
+        for joining in done {
+            self.store.delete_mls(joining.namespace)?;
+            self.unsubscribe(self.welcome_prefix(joining.team))?;
+            self.store
+                .delete(Kind::Joining, &naming::team_bytes(joining.team))?;
+            self.memory.joining.remove(&joining.team);
+        }
         Ok(())
     }
 
@@ -465,7 +537,8 @@ impl Session {
             fingerprint: fingerprint.name_bits(),
             fragment: 0,
         };
-        Prefix::of(Name::new(naming::place(team), fields), 128 - 4)
+        let bits = 128 - 4 - (46 - WELCOME_BITS);
+        Prefix::of(Name::new(naming::place(team), fields), bits)
     }
 }
 

@@ -4,17 +4,22 @@
 //! the commit. There is no socket and no async runtime in here; `main.rs` is the shell around it.
 //! Source: docs/architecture.md.
 
+mod branch;
 mod commit;
 pub mod device;
 mod feed;
 mod group;
 mod history;
+mod hold;
 mod join;
 pub mod lock;
 mod message;
 mod naming;
+mod operation;
 mod outbox;
 mod pending;
+mod roles;
 pub mod shell;
+mod states;
 mod store;
 mod team;

@@ -14,6 +14,8 @@ const BINDING_LABEL: &[u8] = b"treeline leaf 1";
 const NAME_BYTES: usize = 256;
 /// The founder's device.
 pub const FOUNDER: u32 = 0;
+/// The salt in the founder's credential, and in no other.
+pub const FOUNDERS_SALT: [u8; 16] = [0; 16];
 
 /// The place of a team, from the door's words.
 pub fn place(team: TeamId) -> Place {
@@ -155,8 +157,12 @@ fn take_name(bytes: &[u8]) -> Option<(String, &[u8])> {
     Some((String::from_utf8(name.to_vec()).ok()?, rest))
 }
 
-/// The number of a device that is not the founder's: never 0, and another one with another salt.
+/// The number of a device: 0 with the founder's salt, else another one with another salt, and never 0.
+/// A number that was ever used is refused to whoever comes later.
 pub fn device_number(team: TeamId, signing: &[u8], salt: &[u8; 16]) -> Option<u32> {
+    if *salt == FOUNDERS_SALT {
+        return Some(FOUNDER);
+    }
     let hash: [u8; 32] = Sha256::new()
         .chain_update(b"treeline device")
         .chain_update(team_bytes(team))
@@ -205,7 +211,7 @@ mod tests {
 
     #[test]
     fn another_salt_gives_another_number_within_20_bits() {
-        let number = |salt: u8| device_number(TEAM, &[3; 32], &[salt; 16]).unwrap();
+        let number = |salt: u8| device_number(TEAM, &[3; 32], &[salt + 1; 16]).unwrap();
         assert_ne!(number(1), number(2));
         assert!((0..50).all(|salt| (1..1 << 20).contains(&number(salt))));
     }

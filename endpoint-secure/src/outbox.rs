@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use endpoint_secure_api::Delivery;
+use endpoint_secure_api::{Delivery, TeamId};
 use proto::limits::CHUNKS_PER_FRAME;
 use proto::{
     Chunk, Cursor, Frame, GrantId, Name, Order, Outcome, Path, Prefix, Refused, Start, Tier,
@@ -15,6 +15,8 @@ use proto::{
 
 use crate::device::Effect;
 use crate::device::session::{Failure, Session};
+use crate::naming;
+use crate::operation::{BACKLOG_MS, QUIET_MS};
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{Kind, StoreError};
 use crate::team::Subscription;
@@ -51,6 +53,18 @@ pub(crate) struct Link {
     fresh_cursors: BTreeSet<(u128, u8)>,
     pub(crate) queue_moved: bool,
     pub(crate) queue_tell_ms: u64,
+    /// When this device was connected, or farther than before.
+    since_ms: u64,
+    /// When the last chunk came.
+    pub(crate) heard_ms: u64,
+    /// Subscriptions whose backlog has ended.
+    caught: BTreeSet<(u128, u8)>,
+    /// When changes of teams are to be looked at.
+    pub(crate) pursue_ms: Option<u64>,
+    /// Since when a team is as it is: the admins' turns count from there.
+    pub(crate) turn_ms: BTreeMap<TeamId, u64>,
+    /// Until when messages wait for a removal that has to be made again.
+    pub(crate) hold_sending_ms: BTreeMap<TeamId, u64>,
 }
 
 impl Link {
@@ -70,11 +84,12 @@ impl Link {
     pub(crate) fn after(last_id: u32) -> Self {
         Self {
             last_id,
+            pursue_ms: Some(0),
             ..Self::default()
         }
     }
 
-    fn renewed(up: bool, old: &Self) -> Self {
+    fn renewed(up: bool, old: &Self, now: Timestamp) -> Self {
         Self {
             up,
             // What was held before is looked at again, also without a new chunk.
@@ -82,6 +97,10 @@ impl Link {
             last_id: old.last_id,
             queue_moved: old.queue_moved,
             queue_tell_ms: old.queue_tell_ms,
+            since_ms: now.millis(),
+            pursue_ms: Some(0),
+            turn_ms: old.turn_ms.clone(),
+            hold_sending_ms: old.hold_sending_ms.clone(),
             ..Self::default()
         }
     }
@@ -89,13 +108,13 @@ impl Link {
 
 impl Session {
     pub(crate) fn link_up(&mut self) -> Result<(), Failure> {
-        self.link = Link::renewed(true, &self.link);
+        self.link = Link::renewed(true, &self.link, self.now);
         Ok(())
     }
 
     pub(crate) fn link_down(&mut self) -> Result<(), Failure> {
         self.write_cursors()?;
-        self.link = Link::renewed(false, &self.link);
+        self.link = Link::renewed(false, &self.link, self.now);
         Ok(())
     }
 
@@ -124,7 +143,38 @@ impl Session {
             self.link.refusals.clear();
             self.link.subscribed.retain(|_, id| *id > 0);
         }
+        self.forget_joinings()?;
         self.renew_key_packages()
+    }
+
+    /// Another relay, or one that is farther: what it has comes as a new backlog.
+    pub(crate) fn reach_moved(&mut self) -> Result<(), Failure> {
+        self.link.since_ms = self.now.millis();
+        self.link.pursue_ms = Some(0);
+        Ok(())
+    }
+
+    /// When this device has heard everything of a team that is on its way: after the backlog and a
+    /// moment of quiet, or when patience ends. None where it is not connected.
+    pub(crate) fn ready_ms(&self, team: TeamId) -> Option<u64> {
+        if !self.link.up {
+            return None;
+        }
+        let since = self.link.since_ms;
+        let patience = since + BACKLOG_MS;
+        let place = naming::place(team);
+        let caught = [Path::Commit, Path::Message].into_iter().all(|path| {
+            let prefix = Name::team_prefix(place, path);
+            self.link
+                .caught
+                .contains(&(prefix.first().0, prefix.bits()))
+        });
+        let quiet = self.link.heard_ms.max(since) + QUIET_MS;
+        Some(if caught {
+            quiet.min(patience.max(since + QUIET_MS))
+        } else {
+            patience
+        })
     }
 
     /// When [`Session::tick`] has something to do.
@@ -135,6 +185,7 @@ impl Session {
             self.link.hold_ms,
             self.link.retry_ms,
             self.link.cursors_ms,
+            self.link.pursue_ms,
             self.key_packages_expire_ms(),
         ]
         .into_iter()
@@ -173,6 +224,11 @@ impl Session {
 
     pub(crate) fn caught_up(&mut self, id: u32, cursor: &Cursor) -> Result<(), Failure> {
         let known = self.link.subscribed.iter().find(|(_, known)| **known == id);
+        if let Some((key, _)) = known
+            && self.link.caught.insert(*key)
+        {
+            self.link.pursue_ms = Some(0);
+        }
         if let Some((&key, _)) = known
             && let Some(subscription) = self.memory.subscriptions.get_mut(&key)
             && subscription.cursor != cursor.as_bytes()
@@ -346,8 +402,7 @@ impl Session {
                     .memory
                     .teams
                     .values()
-                    .find(|team| team.grant() == grant)
-                    .map(|team| team.chunks());
+                    .find_map(|team| team.chain_of(grant));
                 if let Some(chain) = chain {
                     self.effect(Effect::Frame(Frame::Grant(chain)));
                 }

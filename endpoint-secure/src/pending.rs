@@ -163,6 +163,7 @@ impl Session {
             return Ok(());
         }
         chunks.sort_by_key(Chunk::name);
+        self.link.heard_ms = self.now.millis();
         for chunk in chunks {
             self.receive(chunk)?;
         }

@@ -53,8 +53,10 @@ pub enum Kind {
     Joining = 11,
     /// Devices to be added.
     Adding = 12,
-    /// Chains of grants.
-    Grants = 13,
+    /// Changes of teams that this device is to make.
+    Operation = 13,
+    /// Messages that wait for a removal to be made again.
+    Held = 14,
 }
 
 /// Why the store failed.

@@ -2,13 +2,13 @@
 //!
 //! How a device comes into a team is in `join` and `commit`; what is said in it is in `feed`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use endpoint_secure_api::{
-    Answer, Channel as ApiChannel, ChannelId, Code, Device as ApiDevice, JoinStage, Suite,
-    Team as ApiTeam, TeamId,
+    Answer, Channel as ApiChannel, ChannelId, Code, JoinStage, Suite, Team as ApiTeam, TeamId,
 };
+use proto::limits::GRANT_CHAIN;
 use proto::{
     Chunk, Grant, GrantId, Limits, Name, Path, Pattern, Place, PublicKey, Registration, Rule,
     Signer, Timestamp, Verbs,
@@ -20,7 +20,8 @@ use crate::device::checked;
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{Group, LeafSigner, Provider, StateId};
 use crate::message::{kind, name_body};
-use crate::naming::{self, Credential, FOUNDER};
+use crate::naming::{self, Credential, FOUNDER, FOUNDERS_SALT};
+use crate::states::{State, Used};
 use crate::store::history::Spot;
 use crate::store::{Kind, StoreError};
 
@@ -30,9 +31,8 @@ const ADMINISTRATION: u32 = 1;
 const FIRST_CHANNEL: (u16, &str) = (1, "general");
 /// Relays in one configuration, at most.
 const RELAYS: usize = 16;
-/// States that are kept of a team, at most, and for how long: late messages need their state.
-const STATES_KEPT: usize = 64;
-const STATES_KEPT_MS: u64 = 30 * proto::limits::DAY_MS;
+/// Former grants that are kept, at most.
+const FORMER: usize = 4;
 
 /// 32 secret bytes. Overwritten when dropped; `Debug` shows none of them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -109,6 +109,8 @@ pub struct Counters {
     pub namespace: i64,
     /// The last local number of a channel.
     pub channel: i64,
+    /// The last number of a change that this device is to make.
+    pub operation: u64,
 }
 
 /// An organisation that was founded on this device.
@@ -175,9 +177,52 @@ pub struct Team {
     pub members: BTreeMap<u32, Member>,
     /// The number of the next blob of this device.
     pub next_blob: u32,
+    /// Grants that this device had before: what it signed with them may still be on its way.
+    pub former: Vec<Vec<Vec<u8>>>,
+    /// States of branches that lost.
+    pub lost: BTreeSet<StateId>,
+    /// Whether this device was removed.
+    pub removed: bool,
+    /// When this device last renewed its leaf.
+    pub renewed_ms: u64,
 }
 
 impl Team {
+    /// The paths whose names an admin fills and hands on.
+    pub const PATHS: [Path; 5] = [
+        Path::Message,
+        Path::Welcome,
+        Path::Commit,
+        Path::Blob,
+        Path::Grant,
+    ];
+
+    /// Whether a grant of this device leaves room for an admin's below it, and a device's below that.
+    pub fn may_make_admins(&self) -> bool {
+        self.chain.len() + 2 <= GRANT_CHAIN
+    }
+
+    /// Publishes under another grant from now on, if it is for this device.
+    pub fn take_chain(&mut self, chain: &[Vec<u8>]) {
+        if self.chain == chain || self.former.iter().any(|one| one == chain) {
+            return;
+        }
+        if self.former.len() >= FORMER {
+            self.former.remove(0);
+        }
+        let old = std::mem::replace(&mut self.chain, chain.to_vec());
+        self.former.push(old);
+        let last = self.chunks().pop();
+        self.not_after_ms = last.map_or(self.not_after_ms, |chunk| chunk.expiry().millis());
+    }
+
+    /// The chain that ends with a grant, of those this device has or had.
+    pub fn chain_of(&self, grant: GrantId) -> Option<Vec<Chunk>> {
+        let all = std::iter::once(&self.chain).chain(&self.former);
+        let mut all = all.map(|chain| decode_chain(chain));
+        all.find(|chunks| chunks.last().is_some_and(|last| GrantId::of(last) == grant))
+    }
+
     /// The grant of this device.
     pub fn grant(&self) -> GrantId {
         self.chunks().last().map_or(GrantId::NONE, GrantId::of)
@@ -185,28 +230,15 @@ impl Team {
 
     /// The chain of grants.
     pub fn chunks(&self) -> Vec<Chunk> {
-        self.chain
-            .iter()
-            .filter_map(|bytes| Chunk::decode(bytes.clone().into()).ok())
-            .collect()
+        decode_chain(&self.chain)
     }
 }
 
-/// A state of a team's group.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct State {
-    /// The team.
-    pub team: TeamId,
-    /// The state.
-    pub id: StateId,
-    /// The state it came from.
-    pub parent: Option<StateId>,
-    /// Where its MLS state lies.
-    pub namespace: i64,
-    /// Its epoch.
-    pub epoch: u64,
-    /// When it was made here.
-    pub made_ms: u64,
+fn decode_chain(chain: &[Vec<u8>]) -> Vec<Chunk> {
+    let chunks = chain.iter();
+    chunks
+        .filter_map(|bytes| Chunk::decode(bytes.clone().into()).ok())
+        .collect()
 }
 
 /// A channel.
@@ -220,6 +252,8 @@ pub struct Channel {
     pub name: String,
     /// The newest message that was seen.
     pub read: Spot,
+    /// The logical time and author of the name: among admins who are apart, the later one counts.
+    pub named: (u64, u32),
 }
 
 /// A prefix that is subscribed to, and how far it was read.
@@ -315,7 +349,7 @@ impl Session {
         let credential = Credential::bind(
             (&identity.user, &identity.device),
             &self.memory.signer,
-            [0; 16],
+            FOUNDERS_SALT,
             id,
             &signer.public(),
         );
@@ -342,9 +376,19 @@ impl Session {
             joined_epoch: group.epoch(),
             members: BTreeMap::from([(FOUNDER, founder)]),
             next_blob: 0,
+            former: Vec::new(),
+            lost: BTreeSet::new(),
+            removed: false,
+            renewed_ms: self.now.millis(),
         };
-        self.enter(team, &group, namespace, None)?;
+        let key = team.members[&FOUNDER].publishing;
+        let state = State {
+            devices: [FOUNDER].into(),
+            used: Used::default().with([(FOUNDER, key)]),
+            ..State::root(id, &group, namespace, self.now)?
+        };
         self.groups.insert(namespace, group);
+        self.enter(team, state)?;
         self.publish_name(id, 0, &name)?;
         self.publish_name(id, FIRST_CHANNEL.0, FIRST_CHANNEL.1)?;
         self.know_channel(id, FIRST_CHANNEL.0, FIRST_CHANNEL.1)?;
@@ -352,20 +396,13 @@ impl Session {
     }
 
     /// Writes a team this device has come into, its state, and its two subscriptions.
-    pub(crate) fn enter(
-        &mut self,
-        team: Team,
-        group: &Group,
-        namespace: i64,
-        parent: Option<StateId>,
-    ) -> Result<(), Failure> {
+    pub(crate) fn enter(&mut self, team: Team, state: State) -> Result<(), Failure> {
         let (id, place) = (team.id, naming::place(team.id));
         self.subscribe(Name::team_prefix(place, Path::Commit))?;
         self.subscribe(Name::team_prefix(place, Path::Message))?;
-        self.add_state(id, group, namespace, parent)?;
         self.put_team(team)?;
         self.know_channel(id, 0, "")?;
-        Ok(())
+        self.add_state(state)
     }
 
     pub(crate) fn put_team(&mut self, team: Team) -> Result<(), Failure> {
@@ -377,73 +414,38 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn add_state(
-        &mut self,
-        team: TeamId,
-        group: &Group,
-        namespace: i64,
-        parent: Option<StateId>,
-    ) -> Result<(), Failure> {
-        let state = State {
-            team,
-            id: group.state_id(),
-            parent,
-            namespace,
-            epoch: group.epoch(),
-            made_ms: self.now.millis(),
-        };
-        self.store
-            .put(Kind::State, &state_bytes(team, state.id), &state)?;
-        self.memory.states.insert((team, state.id), state);
-        self.prune_states(team)
-    }
-
-    /// Deletes the secrets of states that are too many or too old.
-    fn prune_states(&mut self, team: TeamId) -> Result<(), Failure> {
-        let tip = self.memory.teams.get(&team).map(|team| team.tip);
-        let mut states: Vec<State> = self
-            .memory
-            .states
-            .values()
-            .filter(|state| state.team == team && Some(state.id) != tip)
-            .cloned()
-            .collect();
-        states.sort_by_key(|state| std::cmp::Reverse(state.epoch));
-        let oldest = self.now.millis().saturating_sub(STATES_KEPT_MS);
-        for (index, state) in states.into_iter().enumerate() {
-            if index >= STATES_KEPT || state.made_ms < oldest {
-                self.store.delete_mls(state.namespace)?;
-                self.store
-                    .delete(Kind::State, &state_bytes(team, state.id))?;
-                self.groups.remove(&state.namespace);
-                self.memory.states.remove(&(team, state.id));
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn create_channel(&mut self, team: TeamId, name: &str) -> Result<Answer, Failure> {
         let name = checked(name)?;
-        if self.team(team)?.device != FOUNDER {
-            return refuse(
-                Code::Forbidden,
-                "only the team's admin may create a channel",
-            );
-        }
-        let last = self.channels_of(team).map(|one| one.id.channel).max();
-        let channel = last.unwrap_or(0) + 1;
-        if channel >= 1 << 10 {
-            return refuse(Code::Forbidden, "a team has at most 1,023 channels");
-        }
+        let known = self.administered(team)?;
+        let rank = self.tip(known)?.roles.rank(known.device).unwrap_or(0);
+        let channel = self.free_channel(team, rank)?;
         self.publish_name(team, channel, &name)?;
         self.know_channel(team, channel, &name)?;
         let channel = &self.memory.channels[&ChannelId { team, channel }];
         Ok(Answer::Channel(self.channel_answer(channel)?))
     }
 
+    /// The owner takes the next number; others draw one, for they may create channels apart.
+    fn free_channel(&self, team: TeamId, rank: usize) -> Result<u16, Failure> {
+        let taken: BTreeSet<u16> = self.channels_of(team).map(|one| one.id.channel).collect();
+        let free: Vec<u16> = (1..1 << 10).filter(|one| !taken.contains(one)).collect();
+        let draw = if rank == 0 { 0 } else { random_u32()? as usize };
+        match free.get(draw % free.len().max(1)) {
+            Some(channel) => Ok(*channel),
+            None => refuse(Code::Forbidden, "a team has at most 1,023 channels"),
+        }
+    }
+
     fn publish_name(&mut self, team: TeamId, channel: u16, name: &str) -> Result<(), Failure> {
         let settings = ChannelId { team, channel: 0 };
-        self.write(settings, kind::NAME, &name_body(channel, name))?;
+        let written = self.write(settings, kind::NAME, &name_body(channel, name))?;
+        self.know_channel(team, channel, "")?;
+        let lamport = self.newest_lamport(settings);
+        if let Some(known) = self.memory.channels.get_mut(&ChannelId { team, channel }) {
+            known.named = (lamport, written.device);
+            self.store
+                .put(Kind::Channel, &channel_bytes(known.id), known)?;
+        }
         Ok(())
     }
 
@@ -474,6 +476,7 @@ impl Session {
                     row: self.memory.counters.channel,
                     name: name.into(),
                     read: Spot::default(),
+                    named: (0, 0),
                 }
             }
         };
@@ -489,9 +492,18 @@ impl Session {
     pub(crate) fn learn_name(
         &mut self,
         team: TeamId,
-        channel: u16,
-        name: &str,
+        (channel, name): (u16, &str),
+        order: (u64, u32),
     ) -> Result<(), Failure> {
+        self.know_channel(team, channel, "")?;
+        let id = ChannelId { team, channel };
+        if let Some(known) = self.memory.channels.get_mut(&id) {
+            if known.named > order {
+                return Ok(());
+            }
+            known.named = order;
+            self.store.put(Kind::Channel, &channel_bytes(id), known)?;
+        }
         if channel > 0 {
             self.know_channel(team, channel, name)?;
         } else if let Some(known) = self.memory.teams.get(&team)
@@ -563,7 +575,10 @@ impl Session {
             .teams
             .values()
             .map(|team| self.team_answer(team));
-        let joining = self.memory.joining.values().map(|one| one.answer());
+        let joining = self.memory.joining.values();
+        let joining = joining
+            .filter(|one| !self.memory.teams.contains_key(&one.team))
+            .map(|one| one.answer());
         let mut teams: Vec<ApiTeam> = joined.chain(joining).collect();
         teams.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Answer::Teams(teams)
@@ -576,11 +591,14 @@ impl Session {
             name: team.name.clone(),
             organisation: team.organisation.clone(),
             epoch: state.map_or(0, |state| state.epoch),
-            devices: team.members.len() as u32,
+            devices: state.map_or(0, |state| state.devices.len() as u32),
             suite: team.suite,
-            admin: team.device == FOUNDER,
+            admin: !team.removed
+                && state.is_some_and(|state| state.roles.rank(team.device).is_some()),
             stage: JoinStage::Joined,
             own_device: team.device,
+            removed: team.removed,
+            waiting: self.count_waiting(team.id),
         }
     }
 
@@ -599,8 +617,10 @@ impl Session {
             "" => format!("channel {}", channel.id.channel),
             name => name.into(),
         };
+        let tip = self.tip(self.team(channel.id.team)?)?;
         Ok(ApiChannel {
             id: channel.id,
+            announce: tip.roles.announce.contains(&channel.id.channel),
             name,
             messages,
             unread,
@@ -608,29 +628,11 @@ impl Session {
         })
     }
 
-    pub(crate) fn devices(&mut self, id: TeamId) -> Result<Answer, Failure> {
-        let team = self.team(id)?.clone();
-        let namespace = self.tip_namespace(&team)?;
-        self.load_group(id, namespace)?;
-        let mut devices: Vec<ApiDevice> = self.groups[&namespace]
-            .leaves()
-            .into_iter()
-            .map(|leaf| ApiDevice {
-                device: leaf.device,
-                fingerprint: leaf.credential.publishing_key().fingerprint().to_hex(),
-                user: leaf.credential.user,
-                name: leaf.credential.device_name,
-                admin: leaf.device == FOUNDER,
-                own: leaf.device == team.device,
-            })
-            .collect();
-        devices.sort_by_key(|device| device.device);
-        Ok(Answer::Devices(devices))
-    }
-
     pub(crate) fn tip_namespace(&self, team: &Team) -> Result<i64, Failure> {
-        let state = self.memory.states.get(&(team.id, team.tip));
-        Ok(state.ok_or(StoreError::Corrupt)?.namespace)
+        match self.tip(team)?.namespace {
+            Some(namespace) if !team.removed => Ok(namespace),
+            _ => refuse(Code::Forbidden, "this device was removed from the team"),
+        }
     }
 }
 
@@ -683,14 +685,7 @@ fn founder_chain(
     subject: PublicKey,
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let place = naming::place(team);
-    let paths = [
-        Path::Message,
-        Path::Welcome,
-        Path::Commit,
-        Path::Blob,
-        Path::Grant,
-    ];
-    let rules = paths.map(|path| Rule {
+    let rules = Team::PATHS.map(|path| Rule {
         verbs: Verbs::ALL,
         pattern: Pattern::of_prefix(Name::team_prefix(place, path)),
     });

@@ -4,6 +4,8 @@ export type Lock = "empty" | "locked" | "unlocked";
 
 export type Suite = "postQuantum" | "classic";
 
+export type Role = "owner" | "admin" | "member" | "guest";
+
 export type TeamId = { 
 /**
  * The origin's number: the first 24 bits of the SHA-256 of its public key.
@@ -135,7 +137,15 @@ stage: JoinStage,
 /**
  * This device's number in the team.
  */
-ownDevice: number, };
+ownDevice: number, 
+/**
+ * Whether this device was removed: it reads nothing newer and cannot write.
+ */
+removed: boolean, 
+/**
+ * Changes asked for on this device that are not in effect yet.
+ */
+waiting: number, };
 
 export type Channel = { 
 /**
@@ -157,7 +167,11 @@ unread: number,
 /**
  * When the newest message was written; 0 without one.
  */
-newestMs: number, };
+newestMs: number, 
+/**
+ * Whether only admins write in it.
+ */
+announce: boolean, };
 
 export type Device = { 
 /**
@@ -183,7 +197,19 @@ admin: boolean,
 /**
  * Whether it is this device.
  */
-own: boolean, };
+own: boolean, 
+/**
+ * What it may do.
+ */
+role: Role, 
+/**
+ * Among admins, its rank: 0 is the owner's.
+ */
+rank: number | null, 
+/**
+ * The epoch it came with, as far as this device knows.
+ */
+sinceEpoch: number, };
 
 export type Invite = { 
 /**
@@ -247,7 +273,11 @@ failure: string,
 /**
  * Messages of this author that are missing right before this one.
  */
-missingBefore: number, };
+missingBefore: number, 
+/**
+ * Whether it was sent while its author was cut off, on a branch of the team that lost.
+ */
+disconnected: boolean, };
 
 export type Anchor = { "at": "newest" } | { "at": "oldest" } | { "at": "before", 
 /**
@@ -347,7 +377,35 @@ team: TeamId,
 /**
  * 64 hex digits; blanks between them are ignored.
  */
-fingerprint: string, } | { "command": "teams" } | { "command": "channels", 
+fingerprint: string, } | { "command": "removeDevice", 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * Its number.
+ */
+device: number, } | { "command": "setRole", 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * Its number.
+ */
+device: number, 
+/**
+ * Admin, member or guest.
+ */
+role: Role, } | { "command": "setAnnounce", 
+/**
+ * The channel.
+ */
+channel: ChannelId, 
+/**
+ * Whether only admins write.
+ */
+on: boolean, } | { "command": "teams" } | { "command": "channels", 
 /**
  * The team.
  */

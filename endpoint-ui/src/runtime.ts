@@ -36,6 +36,9 @@ type Kinds = {
   readInvite: "invite";
   join: "team";
   addDevice: "done";
+  removeDevice: "done";
+  setRole: "done";
+  setAnnounce: "done";
   teams: "teams";
   channels: "channels";
   devices: "devices";

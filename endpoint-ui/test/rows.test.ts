@@ -19,6 +19,7 @@ function message(number: number, more: Partial<Message> = {}): Message {
     delivery: "origin",
     failure: "",
     missingBefore: 0,
+    disconnected: false,
     ...more,
   };
 }

@@ -37,6 +37,7 @@ function say(number: number, own = false): void {
     delivery: "origin",
     failure: "",
     missingBefore: 0,
+    disconnected: false,
   });
 }
 

@@ -14,8 +14,9 @@ pub const FRAME_HEAD_BYTES: usize = 1 + 4;
 pub const FRAME_BODY_BYTES: usize = 64 * 1024;
 /// Chunks in one PUBLISH or CHUNK frame, at most.
 pub const CHUNKS_PER_FRAME: usize = 32;
-/// Grants in one GRANT frame, at most: the longest chain from the origin key to a device.
-pub const GRANT_CHAIN: usize = 4;
+/// Grants in one GRANT frame, at most: the longest chain from the origin key to a device. Between the
+/// organisation's key and a device stand the founder, and admins that admins have made.
+pub const GRANT_CHAIN: usize = 8;
 /// Acknowledgements in one ACK frame, at most.
 pub const ACKS_PER_FRAME: usize = 512;
 /// Names in one FETCH frame, at most.

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     Anchor, Channel, ChannelId, Connectivity, Device, Invite, MessageId, Page, Passphrase, Profile,
-    Status, Suite, Team, TeamId,
+    Role, Status, Suite, Team, TeamId,
 };
 
 /// A request from a front end.
@@ -85,6 +85,32 @@ pub enum Command {
         team: TeamId,
         /// 64 hex digits; blanks between them are ignored.
         fingerprint: String,
+    },
+    /// Removes a device of lower rank. Answer: [`Answer::Done`] at once, when it is noted;
+    /// [`crate::Event::Teams`] when it is out.
+    RemoveDevice {
+        /// The team.
+        team: TeamId,
+        /// Its number.
+        device: u32,
+    },
+    /// Gives a device of lower rank another role; a new admin stands last. Answer: [`Answer::Done`]
+    /// at once, when it is noted.
+    SetRole {
+        /// The team.
+        team: TeamId,
+        /// Its number.
+        device: u32,
+        /// Admin, member or guest.
+        role: Role,
+    },
+    /// Lets only admins write in a channel, or everybody again. Answer: [`Answer::Done`] at once,
+    /// when it is noted.
+    SetAnnounce {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether only admins write.
+        on: bool,
     },
     /// Lists the teams. Answer: [`Answer::Teams`].
     Teams,

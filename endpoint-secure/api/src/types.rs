@@ -102,6 +102,19 @@ plain! {
         Joined,
     }
 
+    /// What a device may do in a team.
+    #[derive(Copy)]
+    pub enum Role {
+        /// The first of the admins.
+        Owner,
+        /// Adds, removes and names; acts on those of lower rank only.
+        Admin,
+        /// Reads and writes.
+        Member,
+        /// Reads and writes, but in channels for announcements.
+        Guest,
+    }
+
     /// The state of the whole process.
     pub struct Status {
         /// Whether the keys are in memory.
@@ -158,6 +171,10 @@ plain! {
         pub stage: JoinStage,
         /// This device's number in the team.
         pub own_device: u32,
+        /// Whether this device was removed: it reads nothing newer and cannot write.
+        pub removed: bool,
+        /// Changes asked for on this device that are not in effect yet.
+        pub waiting: u32,
     }
 
     /// A channel of a team.
@@ -172,6 +189,8 @@ plain! {
         pub unread: u32,
         /// When the newest message was written; 0 without one.
         pub newest_ms: u64,
+        /// Whether only admins write in it.
+        pub announce: bool,
     }
 
     /// A device in a team.
@@ -188,6 +207,12 @@ plain! {
         pub admin: bool,
         /// Whether it is this device.
         pub own: bool,
+        /// What it may do.
+        pub role: Role,
+        /// Among admins, its rank: 0 is the owner's.
+        pub rank: Option<u32>,
+        /// The epoch it came with, as far as this device knows.
+        pub since_epoch: u64,
     }
 
     /// What an invite says, for a person to look at before joining.
@@ -226,6 +251,8 @@ plain! {
         pub failure: String,
         /// Messages of this author that are missing right before this one.
         pub missing_before: u32,
+        /// Whether it was sent while its author was cut off, on a branch of the team that lost.
+        pub disconnected: bool,
     }
 
     /// Where a page of the timeline starts.

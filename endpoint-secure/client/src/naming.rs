@@ -84,6 +84,7 @@ mod tests {
             messages: 0,
             unread: 0,
             newest_ms: 0,
+            announce: false,
         }
     }
 

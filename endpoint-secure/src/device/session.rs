@@ -11,14 +11,18 @@ use endpoint_secure_api::{
 use proto::{Name, Signer, Timestamp};
 
 use super::Effect;
+use crate::branch::Verdict;
 use crate::commit::Adding;
 use crate::feed::Feed;
 use crate::group::{Crypto, Group, GroupError, Provider, StateId};
+use crate::hold::Held;
 use crate::join::Joining;
+use crate::operation::Operation;
 use crate::outbox::Link;
 use crate::pending::Waiting;
+use crate::states::State;
 use crate::store::{Kind, Store, StoreError};
-use crate::team::{Channel, Counters, Network, Organisation, State, Subscription, Team};
+use crate::team::{Channel, Counters, Network, Organisation, Subscription, Team};
 
 pub use crate::team::Identity;
 
@@ -73,7 +77,11 @@ pub(crate) struct Memory {
     pub joining: BTreeMap<TeamId, Joining>,
     pub adding: BTreeMap<(TeamId, [u8; 32]), Adding>,
     pub subscriptions: BTreeMap<(u128, u8), Subscription>,
+    pub operations: BTreeMap<(TeamId, u64), Operation>,
+    pub held: BTreeMap<(TeamId, u64), Held>,
     pub waiting: Waiting,
+    /// Derived of the states, and not on disk.
+    pub verdicts: BTreeMap<TeamId, Verdict>,
 }
 
 impl Memory {
@@ -84,6 +92,8 @@ impl Memory {
         let states: Vec<State> = store.all(Kind::State)?;
         let adding: Vec<Adding> = store.all(Kind::Adding)?;
         let joining: Vec<Joining> = store.all(Kind::Joining)?;
+        let held: Vec<Held> = store.all(Kind::Held)?;
+        let operations: Vec<Operation> = store.all(Kind::Operation)?;
         let teams: Vec<Team> = store.all(Kind::Team)?;
         let organisations: Vec<Organisation> = store.all(Kind::Organisation)?;
         let subscriptions: Vec<Subscription> = store.all(Kind::Subscription)?;
@@ -100,7 +110,10 @@ impl Memory {
             joining: by(joining, |one| one.team),
             adding: by(adding, |one| (one.team, one.fingerprint)),
             subscriptions: by(subscriptions, |one| (one.first, one.bits)),
+            operations: by(operations, |one| (one.team, one.number)),
+            held: by(held, |one| (one.channel.team, one.order)),
             waiting: Waiting::load(store)?,
+            verdicts: BTreeMap::new(),
         })
     }
 }
@@ -156,7 +169,7 @@ impl Session {
     /// # Errors
     /// [`StoreError`].
     pub fn load(store: Store, last_id: u32) -> Result<Self, StoreError> {
-        Ok(Self {
+        let mut this = Self {
             memory: Memory::load(&store)?,
             store,
             crypto: Crypto::default(),
@@ -169,7 +182,9 @@ impl Session {
             changes: 0,
             effects: Vec::new(),
             queue_moved: false,
-        })
+        };
+        this.judge_all();
+        Ok(this)
     }
 
     /// The last subscription id of the link.
@@ -227,6 +242,7 @@ impl Session {
             // When even reading fails, the next event fails too, and says so.
             if let Ok(memory) = Memory::load(&self.store) {
                 self.memory = memory;
+                self.judge_all();
             }
             self.link.start_over(self.now);
         }
@@ -259,6 +275,11 @@ impl Session {
             Command::ReadInvite { invite } => self.read_invite(&invite),
             Command::Join { invite } => self.join(&invite),
             Command::AddDevice { team, fingerprint } => self.add_device(team, &fingerprint),
+            Command::RemoveDevice { team, device } => self.remove_device(team, device),
+            Command::SetRole { team, device, role } => self.set_role(team, device, role),
+            Command::SetAnnounce { channel, on } => {
+                self.set_announce(channel.team, channel.channel, on)
+            }
             Command::Teams => Ok(self.teams()),
             Command::Channels { team } => self.channels(team),
             Command::Devices { team } => self.devices(team),

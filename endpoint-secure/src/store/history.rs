@@ -48,6 +48,8 @@ pub struct Sealed {
     pub hash: [u8; 16],
     /// Why a relay refused it.
     pub failure: String,
+    /// The state of the team it was written in.
+    pub state: [u8; 8],
 }
 
 impl std::fmt::Debug for Sealed {
@@ -255,6 +257,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
                 body: Vec::new(),
                 hash: [0; 16],
                 failure: String::new(),
+                state: [0; 8],
             },
         },
         sealed: row.get(8)?,

@@ -22,6 +22,8 @@ pub const CHEAP: Cost = Cost {
     memory_kib: 64,
     passes: 1,
 };
+/// A device that has something to do within this time is not at rest, in milliseconds.
+const SOON_MS: u64 = 40_000;
 pub const PASSPHRASE: &str = "six words that nobody else knows";
 
 /// One chunk store and its links.
@@ -393,7 +395,14 @@ impl World {
                     self.handle(at, Event::Tick);
                 }
             }
-            if !moved {
+            let soon = self.hub.now.plus_millis(SOON_MS);
+            let waits = |member: &Member| {
+                let timeout = member.device.as_ref().and_then(Device::next_timeout);
+                timeout.is_some_and(|time| time <= soon)
+            };
+            let linked = |at: &usize| self.hub.links[*at].up;
+            let mut all = (0..self.members.len()).filter(linked);
+            if !moved && !all.any(|at| waits(&self.members[at])) {
                 return;
             }
         }

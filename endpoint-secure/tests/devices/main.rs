@@ -4,5 +4,6 @@
 
 mod chat;
 mod disturbed;
+mod groups;
 mod hub;
 mod locked;

@@ -1,7 +1,7 @@
 // A backend without Secure, for a plain browser: a small world that answers, grows and echoes.
 // Only in `--mode scripted`; a product build does not contain it.
 
-import type { Answer, Channel, Command, Message, Refusal, Team } from "../door";
+import type { Answer, Channel, Command, Device, Message, Refusal, Team } from "../door";
 import type { Backend, Hint } from "../runtime";
 import { channelKey, messageKey, teamKey } from "../state/keys";
 
@@ -95,6 +95,9 @@ class World {
       case "createChannel":
         return { answer: "channel", value: this.#channel(command.team, command.name) };
       case "addDevice":
+      case "removeDevice":
+      case "setRole":
+      case "setAnnounce":
         return { answer: "done" };
     }
   }
@@ -134,6 +137,9 @@ class World {
       fingerprint: ["8f3a21c7", "41d0c9be", "77e01b5d"][device]!.repeat(8),
       admin: device === 0,
       own: device === 0,
+      role: (device === 0 ? "owner" : "member") as Device["role"],
+      rank: device === 0 ? 0 : null,
+      sinceEpoch: device,
     }));
   }
 
@@ -148,6 +154,8 @@ class World {
       admin: stage === "joined",
       stage,
       ownDevice: 0,
+      removed: false,
+      waiting: 0,
     };
     this.#teams = [...this.#teams, team];
     this.#channels.set(teamKey(team.id), []);
@@ -159,7 +167,7 @@ class World {
   #channel(team: Team["id"], name: string): Channel {
     const channels = this.#channels.get(teamKey(team)) ?? [];
     const id = { team, channel: channels.length + 1 };
-    const channel = { id, name, messages: 0, unread: 0, newestMs: 0 };
+    const channel = { id, name, messages: 0, unread: 0, newestMs: 0, announce: false };
     this.#channels.set(teamKey(team), [...channels, channel]);
     this.#messages.set(channelKey(id), []);
     return channel;
@@ -187,6 +195,7 @@ class World {
       delivery: device === 0 ? (["origin", "cloud", "lan", "queued"] as const)[messages.length % 4]! : "origin",
       failure: "",
       missingBefore: 0,
+      disconnected: false,
     };
     messages.push(message);
     channel.messages = messages.length;

@@ -209,8 +209,8 @@ fn frames_of_wrong_length() -> Vec<BadFrame> {
     let grant = org_grant();
     let length = (grant.encoded().len() as u16).to_be_bytes();
     let longer = [&hello(1, 1).to_bytes()[5..], &[0]].concat();
-    let five = [&length[..], grant.encoded()].concat().repeat(5);
-    let five = [&[0, 5][..], &five].concat();
+    let nine = [&length[..], grant.encoded()].concat().repeat(9);
+    let nine = [&[0, 9][..], &nine].concat();
     vec![
         (
             "P-FRAME-1",
@@ -235,8 +235,8 @@ fn frames_of_wrong_length() -> Vec<BadFrame> {
         ("P-FRAME-2", "33 chunks", raw(3, &[0, 33]), "FrameTooLong"),
         (
             "P-GRANT-6",
-            "a chain of five",
-            raw(2, &five),
+            "a chain of nine",
+            raw(2, &nine),
             "FrameTooLong",
         ),
     ]

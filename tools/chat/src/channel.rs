@@ -173,6 +173,7 @@ mod tests {
             delivery: Delivery::Origin,
             failure: String::new(),
             missing_before,
+            disconnected: false,
         }
     }
 

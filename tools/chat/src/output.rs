@@ -40,8 +40,13 @@ pub fn message(json: bool, message: &Message) {
     } else {
         format!(" {}", message.failure)
     };
+    let apart = if message.disconnected {
+        "  (sent while disconnected)"
+    } else {
+        ""
+    };
     println!(
-        "{}  {}: {}{mark}{why}",
+        "{}  {}: {}{apart}{mark}{why}",
         time(message.sent_ms),
         message.user,
         printable(&message.text)

@@ -1,14 +1,14 @@
 //! What each command does: asks Secure, waits where something has to travel, prints.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
-use endpoint_secure_api::{Answer, Code, Command, Device, Team, TeamId};
+use endpoint_secure_api::{Answer, Channel as ApiChannel, Code, Command, Device, Team, TeamId};
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::naming::find_team;
-use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
+use endpoint_secure_client::naming::{find_channel, find_team};
+use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, unexpected};
 
-use crate::options::{self, Channel, Found, Invite, Job, Options, Org};
+use crate::devices;
+use crate::options::{self, Channel, Found, Invite, Job, Options, Org, Switch};
 use crate::output::show;
 
 /// Carries the command out.
@@ -48,28 +48,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             show(json, "invite", &invite, &invite.text);
             Ok(())
         }
-        Job::Device(options::Device::Add {
-            team,
-            fingerprint,
-            wait,
-        }) => {
-            let team = find_team(&teams(&endpoint)?, team)?.id;
-            let device = add(&endpoint, team, fingerprint, Duration::from_secs(*wait))?;
-            show(
-                json,
-                "device",
-                &device,
-                &format!("added {}", device_line(&device)),
-            );
-            Ok(())
-        }
-        Job::Device(options::Device::List { team }) => {
-            let team = find_team(&teams(&endpoint)?, team)?.id;
-            for device in devices(&endpoint, team)? {
-                show(json, "device", &device, &device_line(&device));
-            }
-            Ok(())
-        }
+        Job::Device(job) => devices::run(&endpoint, job, json),
+        Job::Admin(job) => devices::administer(&endpoint, job, json),
     }
 }
 
@@ -117,7 +97,8 @@ fn show_org(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
 }
 
 fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failure> {
-    let (Channel::Create { team, .. } | Channel::List { team }) = job;
+    let (Channel::Create { team, .. } | Channel::List { team } | Channel::Announce { team, .. }) =
+        job;
     let team = find_team(&teams(endpoint)?, team)?.id;
     if let Channel::Create { name, .. } = job {
         let answer = endpoint.call(&Command::CreateChannel {
@@ -136,10 +117,39 @@ fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failur
         );
         return Ok(());
     }
-    let answer = endpoint.call(&Command::Channels { team })?;
-    let Answer::Channels(channels) = answer else {
-        return Err(unexpected());
-    };
+    if let Channel::Announce {
+        channel,
+        only,
+        wait,
+        ..
+    } = job
+    {
+        let on = *only == Switch::On;
+        let found = find_channel(&list_channels(endpoint, team)?, channel)?.clone();
+        let command = Command::SetAnnounce {
+            channel: found.id,
+            on,
+        };
+        let done = |_: &[Device]| {
+            let channels = list_channels(endpoint, team)?;
+            let mut channels = channels.into_iter();
+            Ok(channels.find(|one| one.id == found.id && one.announce == on))
+        };
+        let channel = devices::change(endpoint, team, &command, *wait, done)?;
+        let line = if on {
+            "only admins write in"
+        } else {
+            "everybody writes in"
+        };
+        show(
+            json,
+            "channel",
+            &channel,
+            &format!("{line} {}", channel.name),
+        );
+        return Ok(());
+    }
+    let channels = list_channels(endpoint, team)?;
     for channel in channels {
         let line = format!(
             "{}  {}  {} messages",
@@ -148,45 +158,6 @@ fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failur
         show(json, "channel", &channel, &line);
     }
     Ok(())
-}
-
-/// Adds the device and waits until it is in the group and nothing of it waits on this device.
-fn add(
-    endpoint: &Endpoint,
-    team: TeamId,
-    fingerprint: &str,
-    wait: Duration,
-) -> Result<Device, Failure> {
-    let until = Instant::now() + wait;
-    let digits: String = fingerprint.chars().filter(|c| !c.is_whitespace()).collect();
-    let digits = digits.to_lowercase();
-    endpoint.call_when_back(
-        &Command::AddDevice {
-            team,
-            fingerprint: digits.clone(),
-        },
-        wait,
-    )?;
-    loop {
-        let found = devices(endpoint, team)?
-            .into_iter()
-            .find(|d| d.fingerprint == digits);
-        if let Some(device) = found {
-            let left = until.saturating_duration_since(Instant::now());
-            if departed(endpoint, left.max(DEPARTURE))? {
-                return Ok(device);
-            }
-            let line = "the device is in the team and its welcome has reached no relay yet; it leaves when \
-                        one can be reached and this profile is open. Run this again to wait for it";
-            return Err(Failure::new(Code::Unreachable, line));
-        }
-        let Some(left) = until.checked_duration_since(Instant::now()) else {
-            let line = "the device has not published its key package; is it online, and did it use an \
-                        invite to this team? Run this again: it goes on where it was";
-            return Err(Failure::new(Code::Unreachable, line));
-        };
-        endpoint.next_event(left.min(Duration::from_secs(1)));
-    }
 }
 
 /// Waits until a relay has everything. Without a relay it stays queued, which is said and is no
@@ -201,35 +172,28 @@ fn told_when_offline(endpoint: &Endpoint) -> Result<(), Failure> {
     Ok(())
 }
 
-fn teams(endpoint: &Endpoint) -> Result<Vec<Team>, Failure> {
+fn list_channels(endpoint: &Endpoint, team: TeamId) -> Result<Vec<ApiChannel>, Failure> {
+    match endpoint.call_when_back(&Command::Channels { team }, DEPARTURE)? {
+        Answer::Channels(channels) => Ok(channels),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(super) fn teams(endpoint: &Endpoint) -> Result<Vec<Team>, Failure> {
     match endpoint.call_when_back(&Command::Teams, DEPARTURE)? {
         Answer::Teams(teams) => Ok(teams),
         _ => Err(unexpected()),
     }
 }
 
-fn devices(endpoint: &Endpoint, team: TeamId) -> Result<Vec<Device>, Failure> {
-    match endpoint.call_when_back(&Command::Devices { team }, DEPARTURE)? {
-        Answer::Devices(devices) => Ok(devices),
-        _ => Err(unexpected()),
-    }
-}
-
 fn team_line(team: &Team) -> String {
-    let admin = if team.admin { ", admin" } else { "" };
+    let admin = match (team.removed, team.admin) {
+        (true, _) => ", this device was removed",
+        (_, true) => ", admin",
+        _ => "",
+    };
     format!(
         "team {}  {}  epoch {}, {} devices{admin}",
         team.id.team, team.name, team.epoch, team.devices
-    )
-}
-
-fn device_line(device: &Device) -> String {
-    let own = if device.own { " (this device)" } else { "" };
-    format!(
-        "device {}  {} / {}{own}  {}",
-        device.device,
-        device.user,
-        device.name,
-        grouped(&device.fingerprint)
     )
 }

@@ -1,8 +1,9 @@
-//! `treeline-member`: makes organisations, teams, channels and invites, and adds devices.
+//! `treeline-member`: makes organisations, teams, channels and invites, adds and removes devices.
 //!
 //! A front end like the others: it drives treeline-secure through the door, so an admin's keys are
 //! where all keys are. It holds none, and knows no network.
 
+mod devices;
 mod jobs;
 mod options;
 mod output;

@@ -11,6 +11,8 @@ const EXAMPLES: &str = "Examples:
   treeline-member team create \"Ward 3\"
   treeline-member invite create \"Ward 3\"
   treeline-member device add \"Ward 3\" \"0f3a 91c2 …\" --wait 120
+  treeline-member admin add \"Ward 3\" 417093
+  treeline-member device remove \"Ward 3\" 88213
   treeline-member device list \"Ward 3\" --json
 
 Exit codes: 0 ok, 2 usage or general error, 10 not found, 11 locked, 12 wrong passphrase,
@@ -47,6 +49,9 @@ pub enum Job {
     /// Devices in a team.
     #[command(subcommand)]
     Device(Device),
+    /// Admins of a team.
+    #[command(subcommand)]
+    Admin(Admin),
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +126,35 @@ pub enum Channel {
         /// The team, by name or number.
         team: String,
     },
+    /// Lets only admins write in a channel, or everybody again.
+    Announce {
+        /// The team, by name or number.
+        team: String,
+        /// The channel, by name or number.
+        channel: String,
+        /// `on`: only admins write. `off`: everybody.
+        #[arg(value_enum)]
+        only: Switch,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// How long a change may take.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
+    /// How long to wait until it is in effect, in seconds. A second run goes on where this one ends.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub wait: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -144,9 +178,63 @@ pub enum Device {
         #[arg(long, default_value_t = 60, value_name = "SECONDS")]
         wait: u64,
     },
-    /// Lists the devices: number, fingerprint, user.
+    /// Removes a device of lower rank: it reads nothing newer.
+    Remove {
+        /// The team, by name or number.
+        team: String,
+        /// The device, by its number or its whole fingerprint.
+        device: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Makes a device a guest: it may not write where only admins do, and is shown as a guest.
+    Guest {
+        /// The team, by name or number.
+        team: String,
+        /// The device, by its number or its whole fingerprint.
+        device: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Makes a guest or an admin of lower rank an ordinary member.
+    Member {
+        /// The team, by name or number.
+        team: String,
+        /// The device, by its number or its whole fingerprint.
+        device: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Lists the devices: number, user, role, the epoch it came with, fingerprint.
     List {
         /// The team, by name or number.
         team: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Makes a device of the team an admin, below all that there are.
+    Add {
+        /// The team, by name or number.
+        team: String,
+        /// The device, by its number or its whole fingerprint.
+        device: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Lists the admins by rank: each acts on those below only.
+    List {
+        /// The team, by name or number.
+        team: String,
+    },
+    /// Makes an admin of lower rank, or this device itself, an ordinary member.
+    Remove {
+        /// The team, by name or number.
+        team: String,
+        /// The device, by its number or its whole fingerprint.
+        device: String,
+        #[command(flatten)]
+        wait: Wait,
     },
 }

@@ -1,0 +1,535 @@
+//! Changes of a team that this device is to make: kept until they are settled, made in turn, and
+//! made again where the branch that held them has lost.
+//!
+//! A change is what is wanted; a commit is one attempt at it. Before a commit a device that is
+//! connected waits until it has heard everything, and admins take turns. Source:
+//! docs/architecture.md, "Which commit wins".
+
+use endpoint_secure_api::{Answer, Code, Device as ApiDevice, Role, TeamId};
+use proto::limits::DAY_MS;
+use serde::{Deserialize, Serialize};
+
+use crate::branch::{StateId, Verdict};
+use crate::device::session::{Failure, Session, refuse};
+use crate::group::{Candidate, Change};
+use crate::roles::Roles;
+use crate::states::{State, numbered};
+use crate::store::Kind;
+use crate::team::Team;
+
+/// The turn of one admin, in milliseconds.
+const TURN_MS: u64 = 1_500;
+/// How long after an event a device is quiet, in milliseconds.
+pub(crate) const QUIET_MS: u64 = 1_000;
+/// How long a device that is connected waits for the end of its backlog, in milliseconds.
+pub(crate) const BACKLOG_MS: u64 = 5_000;
+/// How long outgoing messages wait for a lost removal to be made again, in milliseconds.
+pub(crate) const HOLD_MS: u64 = 30_000;
+/// Changes that wait, at most.
+const WAITING: usize = 256;
+/// A device renews its leaf after this long, in milliseconds.
+const RENEW_MS: u64 = 30 * DAY_MS;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// Add a device.
+    Add {
+        /// The whole fingerprint.
+        fingerprint: [u8; 32],
+        /// Its key package, verified.
+        #[serde(with = "crate::store::bytes")]
+        package: Vec<u8>,
+    },
+    /// Remove a device.
+    Remove {
+        /// Its number.
+        device: u32,
+    },
+    /// Give a device another role.
+    Role {
+        /// Its number.
+        device: u32,
+        /// The role.
+        role: Role,
+    },
+    /// Let only admins write into a channel, or everybody.
+    Announce {
+        /// The channel.
+        channel: u16,
+        /// Whether only admins write.
+        on: bool,
+    },
+    /// Renew this device's leaf.
+    Renew,
+}
+
+/// A change of a team.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Operation {
+    /// The team.
+    pub team: TeamId,
+    /// Its place in the order of asking.
+    pub number: u64,
+    /// What.
+    pub what: What,
+    /// The state that its last commit made; none before the first.
+    pub made: Option<StateId>,
+    /// Of an addition: how often the device was welcomed.
+    pub turn: u32,
+}
+
+/// The key of an operation, and what a commit for it does.
+type Next = ((TeamId, u64), Change);
+
+impl Session {
+    pub(crate) fn remove_device(&mut self, id: TeamId, device: u32) -> Result<Answer, Failure> {
+        let team = self.administered(id)?;
+        let tip = self.tip(team)?;
+        if device == team.device {
+            return refuse(
+                Code::Usage,
+                "a device cannot remove itself; ask another admin",
+            );
+        }
+        if !tip.devices.contains(&device) {
+            return refuse(Code::NotFound, "no such device is in the team");
+        }
+        if !tip.roles.outranks(team.device, device) {
+            return refuse(
+                Code::Forbidden,
+                "an admin removes only devices of lower rank",
+            );
+        }
+        self.ask_for(id, What::Remove { device })
+    }
+
+    pub(crate) fn set_role(
+        &mut self,
+        id: TeamId,
+        device: u32,
+        role: Role,
+    ) -> Result<Answer, Failure> {
+        let team = self.administered(id)?;
+        let tip = self.tip(team)?;
+        if !tip.devices.contains(&device) {
+            return refuse(Code::NotFound, "no such device is in the team");
+        }
+        if role == Role::Owner {
+            return refuse(
+                Code::Usage,
+                "the owner is whoever stands first; there is one",
+            );
+        }
+        if device != team.device && !tip.roles.outranks(team.device, device) {
+            return refuse(
+                Code::Forbidden,
+                "an admin changes only devices of lower rank",
+            );
+        }
+        let Some(roles) = changed(&tip.roles, device, role) else {
+            return Ok(Answer::Done);
+        };
+        if roles.admins.is_empty() {
+            return refuse(
+                Code::Forbidden,
+                "the last admin stays; name another one first",
+            );
+        }
+        if !roles.fit() {
+            return refuse(
+                Code::Forbidden,
+                "a team has at most 64 admins and 1,024 guests",
+            );
+        }
+        if role == Role::Admin && !team.may_make_admins() {
+            return refuse(
+                Code::Forbidden,
+                "too many admins stand between the founder and this device; ask one of higher rank",
+            );
+        }
+        self.ask_for(id, What::Role { device, role })
+    }
+
+    pub(crate) fn set_announce(
+        &mut self,
+        id: TeamId,
+        channel: u16,
+        on: bool,
+    ) -> Result<Answer, Failure> {
+        self.administered(id)?;
+        let known = self.channels_of(id).any(|one| one.id.channel == channel);
+        if channel == 0 || !known {
+            return refuse(Code::NotFound, "the team has no such channel");
+        }
+        self.ask_for(id, What::Announce { channel, on })
+    }
+
+    /// A team that this device is an admin of.
+    pub(crate) fn administered(&self, id: TeamId) -> Result<&Team, Failure> {
+        let team = self.team(id)?;
+        if team.removed {
+            return refuse(Code::Forbidden, "this device was removed from the team");
+        }
+        if self.tip(team)?.roles.rank(team.device).is_none() {
+            return refuse(Code::Forbidden, "only the team's admins may do that");
+        }
+        Ok(team)
+    }
+
+    /// Notes a change, unless the same one waits already.
+    pub(crate) fn ask_for(&mut self, team: TeamId, what: What) -> Result<Answer, Failure> {
+        let mut own = self.memory.operations.values();
+        let waits = |one: &Operation| one.made.is_none_or(|made| !self.on_path(team, made));
+        if own.any(|one| one.team == team && one.what == what && waits(one)) {
+            return Ok(Answer::Done);
+        }
+        if self.memory.operations.len() >= WAITING {
+            return refuse(
+                Code::Usage,
+                "too many changes wait to be made; connect first",
+            );
+        }
+        self.memory.counters.operation += 1;
+        self.store.put(Kind::Counters, b"", &self.memory.counters)?;
+        let number = self.memory.counters.operation;
+        self.put_operation(Operation {
+            team,
+            number,
+            what,
+            made: None,
+            turn: 0,
+        })?;
+        Ok(Answer::Done)
+    }
+
+    fn put_operation(&mut self, operation: Operation) -> Result<(), Failure> {
+        let key = numbered(operation.team, operation.number);
+        self.store.put(Kind::Operation, &key, &operation)?;
+        self.memory
+            .operations
+            .insert((operation.team, operation.number), operation);
+        self.link.pursue_ms = Some(0);
+        Ok(())
+    }
+
+    fn drop_operation(&mut self, key: (TeamId, u64)) -> Result<(), Failure> {
+        self.store
+            .delete(Kind::Operation, &numbered(key.0, key.1))?;
+        self.memory.operations.remove(&key);
+        Ok(())
+    }
+
+    /// After a verdict: removals of losing branches, which any admin who may makes again, and
+    /// changes of this device's own that have lost.
+    pub(crate) fn carry_over(&mut self, id: TeamId, verdict: &Verdict) -> Result<(), Failure> {
+        self.link.pursue_ms = Some(0);
+        let team = self.team(id)?;
+        let Some(tip) = self.memory.states.get(&(id, verdict.tip())) else {
+            return Ok(());
+        };
+        let still_in: Vec<u32> = verdict
+            .carried
+            .intersection(&tip.devices)
+            .copied()
+            .collect();
+        let own: Vec<u32> = still_in
+            .iter()
+            .copied()
+            .filter(|target| !team.removed && tip.roles.outranks(team.device, *target))
+            .collect();
+        let (device, until) = (team.device, self.now.millis() + HOLD_MS);
+        if still_in.iter().all(|target| *target == device) {
+            self.link.hold_sending_ms.remove(&id);
+        } else {
+            self.link.hold_sending_ms.entry(id).or_insert(until);
+        }
+        for device in own {
+            self.ask_for(id, What::Remove { device })?;
+        }
+        Ok(())
+    }
+
+    /// Makes one change whose turn has come.
+    pub(crate) fn pursue(&mut self) -> Result<(), Failure> {
+        self.link.pursue_ms = None;
+        self.release_sending()?;
+        self.renew_leaves()?;
+        let teams: std::collections::BTreeSet<TeamId> =
+            self.memory.operations.keys().map(|key| key.0).collect();
+        for team in teams {
+            let Some((key, change)) = self.next_change(team)? else {
+                continue;
+            };
+            let due = self.due_ms(team);
+            if due <= self.now.millis() {
+                self.carry_out(key, change)?;
+                // What is left is looked at in an event of its own.
+                self.link.pursue_ms = Some(0);
+            } else {
+                self.wake_for_pursuit(due);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`Session::pursue`] has something to look at.
+    pub(crate) fn pursuit_is_due(&self) -> bool {
+        self.link
+            .pursue_ms
+            .is_some_and(|at| at <= self.now.millis())
+    }
+
+    pub(crate) fn wake_for_pursuit(&mut self, at_ms: u64) {
+        let at = self.link.pursue_ms.map_or(at_ms, |known| known.min(at_ms));
+        self.link.pursue_ms = Some(at);
+    }
+
+    fn carry_out(&mut self, key: (TeamId, u64), change: Change) -> Result<(), Failure> {
+        let mut operation = self.memory.operations[&key].clone();
+        match self.make(key.0, change) {
+            Ok(state) => {
+                operation.made = Some(state);
+                operation.turn += 1;
+                self.put_operation(operation)
+            }
+            Err(Failure::Refused(refusal)) => {
+                self.notice(format!(
+                    "a change of a team could not be made: {}",
+                    refusal.text
+                ));
+                self.drop_operation(key)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first change of a team that is not on the way to its tip and makes sense there. Those
+    /// that are settled, or make no sense any more, are forgotten.
+    fn next_change(&mut self, id: TeamId) -> Result<Option<Next>, Failure> {
+        let keys: Vec<(TeamId, u64)> = self
+            .memory
+            .operations
+            .range((id, 0)..=(id, u64::MAX))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            let operation = self.memory.operations[&key].clone();
+            let Some(team) = self.memory.teams.get(&id).cloned() else {
+                self.drop_operation(key)?;
+                continue;
+            };
+            if let Some(made) = operation.made {
+                let known = self.memory.states.contains_key(&(id, made));
+                if !known || self.is_settled(id, made) {
+                    self.drop_operation(key)?;
+                    continue;
+                }
+                if self.on_path(id, made) {
+                    continue;
+                }
+            }
+            match self.change(&team, &operation)? {
+                Some(change) => return Ok(Some((key, change))),
+                None => self.drop_operation(key)?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_settled(&self, team: TeamId, state: StateId) -> bool {
+        let kept = self.memory.states.get(&(team, state));
+        let old = kept.is_some_and(|one| one.made_ms + DAY_MS < self.now.millis());
+        old && self.on_path(team, state) && self.is_sealed(team, state)
+    }
+
+    /// What a commit on the tip has to do for this; none if it makes no sense there.
+    fn change(&self, team: &Team, operation: &Operation) -> Result<Option<Change>, Failure> {
+        let tip = self.tip(team)?;
+        let roles = &tip.roles;
+        if team.removed || tip.namespace.is_none() {
+            return Ok(None);
+        }
+        if operation.what == What::Renew {
+            return Ok(Some(Change::default()));
+        }
+        if roles.rank(team.device).is_none() {
+            return Ok(None);
+        }
+        Ok(match &operation.what {
+            What::Add { package, .. } => self.addition(team, tip, operation, package)?,
+            What::Remove { device } => {
+                let sense = tip.devices.contains(device) && roles.outranks(team.device, *device);
+                let after = roles.without(&[*device]);
+                sense.then(|| Change {
+                    remove: vec![*device],
+                    roles: (after != *roles).then_some(after),
+                    ..Change::default()
+                })
+            }
+            What::Role { device, role } => {
+                let may = *device == team.device || roles.outranks(team.device, *device);
+                let sense = may && tip.devices.contains(device);
+                let after = changed(roles, *device, *role);
+                after
+                    .filter(|after| sense && !after.admins.is_empty() && after.fit())
+                    .map(with_roles)
+            }
+            What::Announce { channel, on } => {
+                let mut after = roles.clone();
+                if *on {
+                    after.announce.insert(*channel);
+                } else {
+                    after.announce.remove(channel);
+                }
+                (after != *roles).then(|| with_roles(after))
+            }
+            What::Renew => None,
+        })
+    }
+
+    /// An addition, or another welcome for a device whose first one led to a branch that lost.
+    fn addition(
+        &self,
+        team: &Team,
+        tip: &State,
+        operation: &Operation,
+        package: &[u8],
+    ) -> Result<Option<Change>, Failure> {
+        let Ok(candidate) = Candidate::read(&self.crypto, team.id, team.suite, package) else {
+            return Ok(None);
+        };
+        let device = candidate.leaf.device;
+        let publishing = candidate.leaf.credential.publishing_key();
+        let is_in = tip.devices.contains(&device);
+        let known = tip.used.key(device);
+        // Removed since, or the number is another device's: it has to join anew.
+        if known.is_some_and(|key| !is_in || key != publishing.0) {
+            return Ok(None);
+        }
+        if is_in && operation.made.is_none() {
+            return Ok(None);
+        }
+        let bundle = self.bundle(team, tip, &candidate.leaf, operation.turn + 1)?;
+        Ok(Some(Change {
+            add: Some((candidate, bundle)),
+            remove: is_in.then_some(device).into_iter().collect(),
+            roles: None,
+        }))
+    }
+
+    /// When this device may commit in a team: at once where nobody hears it; else when it has heard
+    /// everything, and in its turn among the admins.
+    fn due_ms(&self, id: TeamId) -> u64 {
+        let Some(ready) = self.ready_ms(id) else {
+            return 0;
+        };
+        let Some(team) = self.memory.teams.get(&id) else {
+            return 0;
+        };
+        let Ok(tip) = self.tip(team) else {
+            return 0;
+        };
+        let count = tip.roles.admins.len() as u64;
+        let slot = match tip.roles.rank(team.device) {
+            Some(rank) => (rank as u64 + count - tip.epoch % count) % count,
+            // Others renew their leaves after all admins had their turns.
+            None => count + u64::from(team.device % 8),
+        };
+        let since = self.link.turn_ms.get(&id).copied().unwrap_or(0).max(ready);
+        if slot == 0 {
+            ready
+        } else {
+            since + slot * TURN_MS
+        }
+    }
+
+    /// Own leaves that are old are renewed, so that keys that were stolen serve for a time only.
+    fn renew_leaves(&mut self) -> Result<(), Failure> {
+        let now = self.now.millis();
+        let old: Vec<TeamId> = self
+            .memory
+            .teams
+            .values()
+            .filter(|team| !team.removed && team.renewed_ms + RENEW_MS < now)
+            .map(|team| team.id)
+            .collect();
+        for id in old {
+            let mut team = self.memory.teams[&id].clone();
+            team.renewed_ms = now;
+            self.put_team(team)?;
+            self.ask_for(id, What::Renew)?;
+        }
+        Ok(())
+    }
+
+    /// Own changes that are not in effect.
+    pub(crate) fn count_waiting(&self, team: TeamId) -> u32 {
+        let own = self.memory.operations.range((team, 0)..=(team, u64::MAX));
+        let waits = |one: &Operation| one.made.is_none_or(|made| !self.on_path(team, made));
+        own.filter(|(_, one)| waits(one)).count() as u32
+    }
+
+    pub(crate) fn devices(&mut self, id: TeamId) -> Result<Answer, Failure> {
+        let team = self.team(id)?.clone();
+        let tip = self.tip(&team)?;
+        let (roles, namespace) = (tip.roles.clone(), tip.namespace);
+        let Some(namespace) = namespace else {
+            return refuse(Code::Forbidden, "this device was removed from the team");
+        };
+        self.load_group(id, namespace)?;
+        let mut devices: Vec<ApiDevice> = self.groups[&namespace]
+            .leaves()
+            .into_iter()
+            .map(|leaf| ApiDevice {
+                device: leaf.device,
+                fingerprint: leaf.credential.publishing_key().fingerprint().to_hex(),
+                user: leaf.credential.user,
+                name: leaf.credential.device_name,
+                admin: roles.rank(leaf.device).is_some(),
+                own: leaf.device == team.device,
+                role: role_of(&roles, leaf.device),
+                rank: roles.rank(leaf.device).map(|rank| rank as u32),
+                since_epoch: team
+                    .members
+                    .get(&leaf.device)
+                    .map_or(0, |member| member.since),
+            })
+            .collect();
+        devices.sort_by_key(|device| device.device);
+        Ok(Answer::Devices(devices))
+    }
+}
+
+fn with_roles(roles: Roles) -> Change {
+    Change {
+        roles: Some(roles),
+        ..Change::default()
+    }
+}
+
+fn role_of(roles: &Roles, device: u32) -> Role {
+    match roles.rank(device) {
+        Some(0) => Role::Owner,
+        Some(_) => Role::Admin,
+        None if roles.guests.contains(&device) => Role::Guest,
+        None => Role::Member,
+    }
+}
+
+/// Roles with another one for a device; none if it has that role.
+fn changed(roles: &Roles, device: u32, role: Role) -> Option<Roles> {
+    let now = role_of(roles, device);
+    if now == role || (now == Role::Owner && role == Role::Admin) {
+        return None;
+    }
+    let mut after = roles.without(&[device]);
+    match role {
+        Role::Owner | Role::Admin => after.admins.push(device),
+        Role::Guest => {
+            after.guests.insert(device);
+        }
+        Role::Member => {}
+    }
+    Some(after)
+}

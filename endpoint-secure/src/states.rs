@@ -1,0 +1,469 @@
+//! The states of a team that this device keeps: which is in use, which lost, and when their secrets
+//! go.
+//!
+//! Which one wins is `branch`'s business; here its input is kept and its verdict is carried out.
+//! Nothing is ever rolled back: each state has a namespace of its own, and a verdict only names
+//! another tip. Source: docs/architecture.md, "State, commits".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use endpoint_secure_api::TeamId;
+use serde::{Deserialize, Serialize};
+
+use crate::branch::{self, Class, Commit, Known, StateId, Verdict};
+use crate::device::session::{Failure, Session};
+use crate::group::Group;
+use crate::naming;
+use crate::roles::Roles;
+use crate::store::{Kind, StoreError};
+use crate::team::{Member, Team, state_bytes};
+
+/// States that are kept of a team, at most, and for how long: late messages and late commits need
+/// their state.
+const KEPT: usize = 64;
+const KEPT_MS: u64 = 30 * proto::limits::DAY_MS;
+/// How long a state is kept after the choice among its children was settled, in milliseconds.
+const SETTLED_MS: u64 = 7 * proto::limits::DAY_MS;
+/// Losing states that are remembered, so that their messages stay marked.
+const REMEMBERED: usize = 4096;
+
+/// A state of a team's group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// The team.
+    pub team: TeamId,
+    /// The state.
+    pub id: StateId,
+    /// Where its MLS state lies; none if this device is not in it.
+    pub namespace: Option<i64>,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When it was made here.
+    pub made_ms: u64,
+    /// How it came about; none where this device came in.
+    pub commit: Option<Done>,
+    /// Its devices.
+    pub devices: BTreeSet<u32>,
+    /// Its roles.
+    pub roles: Roles,
+    /// All device numbers that were used up to here, with their publishing keys.
+    pub used: Used,
+    /// Who has written a message in it.
+    pub witnesses: BTreeSet<u32>,
+    /// Of a state where this device came in: how often it had been welcomed. The last one counts.
+    pub turn: u32,
+}
+
+/// A valid commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Done {
+    /// The state it follows.
+    pub parent: StateId,
+    /// Its author.
+    pub author: u32,
+    /// What it does.
+    pub class: Class,
+    /// Whom it removes.
+    pub removed: Vec<u32>,
+    /// The SHA-256 of the MLS message.
+    pub digest: [u8; 32],
+    /// What its author wrote beside it.
+    pub notes: Notes,
+}
+
+/// What travels, signed, beside a commit.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Notes {
+    /// How far the feeds of those who are removed were accepted: nothing later is.
+    pub fences: Vec<Fence>,
+    /// Grants for those who become admins.
+    pub grants: Vec<(u32, Vec<Vec<u8>>)>,
+}
+
+/// Where a removed device's feed of a channel ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fence {
+    /// The device.
+    pub device: u32,
+    /// The channel.
+    pub channel: u16,
+    /// The number after its last accepted entry.
+    pub next: u32,
+    /// That entry's hash.
+    pub hash: [u8; 16],
+}
+
+/// Device numbers with publishing keys, packed: a team of 1,000 devices writes this with each state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Used(#[serde(with = "crate::store::bytes")] Vec<u8>);
+
+const USED_BYTES: usize = 4 + 32;
+
+impl Used {
+    /// All of them, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, [u8; 32])> {
+        self.0.chunks_exact(USED_BYTES).filter_map(|entry| {
+            let (number, key) = entry.split_first_chunk::<4>()?;
+            Some((u32::from_be_bytes(*number), key.try_into().ok()?))
+        })
+    }
+
+    /// The key of a number.
+    pub fn key(&self, device: u32) -> Option<[u8; 32]> {
+        self.iter()
+            .find(|(number, _)| *number == device)
+            .map(|(_, key)| key)
+    }
+
+    /// Adds numbers; known ones stay as they are.
+    pub fn with(&self, more: impl IntoIterator<Item = (u32, [u8; 32])>) -> Self {
+        let mut all: BTreeMap<u32, [u8; 32]> = self.iter().collect();
+        for (device, key) in more {
+            all.entry(device).or_insert(key);
+        }
+        let entries = all.iter();
+        Self(
+            entries
+                .flat_map(|(number, key)| [&number.to_be_bytes()[..], key].concat())
+                .collect(),
+        )
+    }
+}
+
+impl State {
+    /// A state in which this device came in. Its devices and their numbers are the caller's.
+    pub fn root(
+        team: TeamId,
+        group: &Group,
+        namespace: i64,
+        now: proto::Timestamp,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            team,
+            id: group.state_id(),
+            namespace: Some(namespace),
+            epoch: group.epoch(),
+            made_ms: now.millis(),
+            commit: None,
+            devices: BTreeSet::new(),
+            roles: group.roles()?,
+            used: Used::default(),
+            witnesses: BTreeSet::new(),
+            turn: 0,
+        })
+    }
+
+    fn parent(&self) -> Option<StateId> {
+        self.commit.as_ref().map(|commit| commit.parent)
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            id: self.id,
+            commit: self.commit.as_ref().map(|commit| Commit {
+                parent: commit.parent,
+                author: commit.author,
+                class: commit.class,
+                removed: &commit.removed,
+                digest: commit.digest,
+            }),
+            admins: &self.roles.admins,
+            devices: &self.devices,
+            witnesses: &self.witnesses,
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn states(&self, team: TeamId) -> impl Iterator<Item = &State> {
+        let range = (team, StateId::default())..=(team, [u8::MAX; 8]);
+        self.memory.states.range(range).map(|(_, state)| state)
+    }
+
+    /// The state in use.
+    pub(crate) fn tip(&self, team: &Team) -> Result<&State, Failure> {
+        let state = self.memory.states.get(&(team.id, team.tip));
+        Ok(state.ok_or(StoreError::Corrupt)?)
+    }
+
+    /// Takes a state in, and does what follows from knowing it.
+    pub(crate) fn add_state(&mut self, state: State) -> Result<(), Failure> {
+        let team = state.team;
+        self.put_state(state)?;
+        self.settle(team)?;
+        self.retry_waiting(team)
+    }
+
+    /// Takes in a state to which this device has been welcomed again.
+    pub(crate) fn return_to(&mut self, state: State) -> Result<(), Failure> {
+        let known = self.memory.states.get(&(state.team, state.id));
+        let state = match known {
+            // Its own commit was heard of, and could not be entered.
+            Some(known) if known.commit.is_some() => State {
+                namespace: state.namespace,
+                turn: 0,
+                ..known.clone()
+            },
+            _ => state,
+        };
+        self.add_state(state)
+    }
+
+    fn put_state(&mut self, state: State) -> Result<(), Failure> {
+        let key = (state.team, state.id);
+        self.store
+            .put(Kind::State, &state_bytes(key.0, key.1), &state)?;
+        self.memory.states.insert(key, state);
+        Ok(())
+    }
+
+    /// Notes that a device has written in a state: it may settle which branch wins.
+    pub(crate) fn witness(
+        &mut self,
+        team: TeamId,
+        id: StateId,
+        device: u32,
+    ) -> Result<(), Failure> {
+        let Some(state) = self.memory.states.get_mut(&(team, id)) else {
+            return Ok(());
+        };
+        if !state.witnesses.insert(device) {
+            return Ok(());
+        }
+        self.store.put(Kind::State, &state_bytes(team, id), state)?;
+        self.settle(team)
+    }
+
+    /// Judges anew, and follows the verdict.
+    pub(crate) fn settle(&mut self, id: TeamId) -> Result<(), Failure> {
+        let Some(team) = self.memory.teams.get(&id) else {
+            return Ok(());
+        };
+        let verdict = self.verdict(id);
+        let mut next = team.clone();
+        for state in self.states(id) {
+            if verdict.holds(state.id) {
+                next.lost.remove(&state.id);
+            } else if next.lost.len() < REMEMBERED {
+                next.lost.insert(state.id);
+            }
+        }
+        next.tip = verdict.tip();
+        let moved = next.tip != team.tip || next.lost != team.lost;
+        let left = !verdict.holds(team.tip) && self.memory.states.contains_key(&(id, team.tip));
+        if moved {
+            self.take_over(&verdict, &mut next);
+            let own = next.device;
+            let inside = self.states(id).find(|one| one.id == next.tip);
+            next.removed = inside.is_none_or(|state| !state.devices.contains(&own));
+            let news = match (team.removed, next.removed, left) {
+                (false, true, _) => Some(self.farewell(&verdict, &next)),
+                (_, false, true) => Some(format!(
+                    "{}: changes that were made apart from each other have been brought together",
+                    next.name
+                )),
+                _ => None,
+            };
+            self.told.notices.extend(news);
+            self.tell_all(id);
+            self.link.turn_ms.insert(id, self.now.millis());
+            self.put_team(next)?;
+        }
+        self.carry_over(id, &verdict)?;
+        self.memory.verdicts.insert(id, verdict);
+        self.prune_states(id)
+    }
+
+    /// Members and grants as the path to the tip says.
+    fn take_over(&self, verdict: &Verdict, team: &mut Team) {
+        for id in &verdict.path {
+            let Some(state) = self.memory.states.get(&(team.id, *id)) else {
+                continue;
+            };
+            let commit = state.commit.as_ref();
+            for (device, chain) in commit.into_iter().flat_map(|one| &one.notes.grants) {
+                if *device == team.device {
+                    team.take_chain(chain);
+                }
+            }
+        }
+        if let Some(tip) = self.memory.states.get(&(team.id, team.tip)) {
+            for (device, publishing) in tip.used.iter() {
+                let since = tip.epoch;
+                let member = team
+                    .members
+                    .entry(device)
+                    .or_insert(Member { publishing, since });
+                member.publishing = publishing;
+            }
+        }
+    }
+
+    fn farewell(&self, verdict: &Verdict, team: &Team) -> String {
+        let by = verdict.path.iter().rev().find_map(|id| {
+            let commit = self.memory.states.get(&(team.id, *id))?.commit.as_ref()?;
+            commit
+                .removed
+                .contains(&team.device)
+                .then_some(commit.author)
+        });
+        match by {
+            Some(device) => format!(
+                "{}: device {device} has removed this device from the team; it reads nothing newer",
+                team.name
+            ),
+            None => format!("{}: this device is no longer in the team", team.name),
+        }
+    }
+
+    fn tell_all(&mut self, team: TeamId) {
+        self.told.teams = true;
+        self.told.channels.insert(team);
+        let channels: Vec<_> = self.channels_of(team).map(|one| one.id).collect();
+        self.told
+            .messages
+            .extend(channels.into_iter().filter(|id| id.channel > 0));
+    }
+
+    fn verdict(&self, team: TeamId) -> Verdict {
+        let known: Vec<Known<'_>> = self.states(team).map(State::known).collect();
+        let root = self
+            .states(team)
+            .filter(|state| {
+                let parent = state.parent();
+                parent.is_none_or(|parent| !self.memory.states.contains_key(&(team, parent)))
+            })
+            .max_by_key(|state| (state.turn, std::cmp::Reverse((state.epoch, state.id))));
+        root.map_or_else(Verdict::default, |root| branch::judge(root.id, &known))
+    }
+
+    /// Whether a state is on the way to the one in use.
+    pub(crate) fn on_path(&self, team: TeamId, state: StateId) -> bool {
+        let verdict = self.memory.verdicts.get(&team);
+        verdict.is_some_and(|verdict| verdict.holds(state))
+    }
+
+    /// Whether the choice that led to a state is settled.
+    pub(crate) fn is_sealed(&self, team: TeamId, state: StateId) -> bool {
+        let verdict = self.memory.verdicts.get(&team);
+        verdict.is_some_and(|verdict| verdict.sealed.contains(&state))
+    }
+
+    /// Where the feed of somebody who was removed ends; none for somebody who was not.
+    pub(crate) fn fence(&self, team: &Team, device: u32, channel: u16) -> Option<u32> {
+        let tip = self.memory.states.get(&(team.id, team.tip))?;
+        if tip.devices.contains(&device) {
+            return None;
+        }
+        let path = &self.memory.verdicts.get(&team.id)?.path;
+        let removal = path.iter().rev().find_map(|id| {
+            let commit = self.memory.states.get(&(team.id, *id))?.commit.as_ref()?;
+            commit.removed.contains(&device).then_some(commit)
+        })?;
+        let mut fences = removal.notes.fences.iter();
+        let found = fences.find(|one| (one.device, one.channel) == (device, channel));
+        Some(found.map_or(0, |fence| fence.next))
+    }
+
+    /// Deletes the secrets of states that are settled, too many, or too old: oldest first, and with
+    /// each state the branches that lost against the way to the tip.
+    fn prune_states(&mut self, team: TeamId) -> Result<(), Failure> {
+        while let Some(oldest) = self.superfluous(team) {
+            let keep = self.memory.verdicts[&team].path.get(1).copied();
+            let mut gone = BTreeSet::from([oldest]);
+            loop {
+                let more: Vec<StateId> = self
+                    .states(team)
+                    .filter(|state| Some(state.id) != keep && !gone.contains(&state.id))
+                    .filter(|state| state.parent().is_some_and(|parent| gone.contains(&parent)))
+                    .map(|state| state.id)
+                    .collect();
+                if more.is_empty() {
+                    break;
+                }
+                gone.extend(more);
+            }
+            for id in gone {
+                self.drop_state(team, id)?;
+            }
+            let verdict = self.verdict(team);
+            self.memory.verdicts.insert(team, verdict);
+        }
+        Ok(())
+    }
+
+    /// The oldest state of the path, if it is to go.
+    fn superfluous(&self, team: TeamId) -> Option<StateId> {
+        let verdict = self.memory.verdicts.get(&team)?;
+        let [oldest, next, ..] = verdict.path[..] else {
+            return None;
+        };
+        let age = |id| {
+            let state = self.memory.states.get(&(team, id));
+            state.map_or(0, |state| self.now.millis().saturating_sub(state.made_ms))
+        };
+        let settled = verdict.sealed.contains(&next) && age(next) > SETTLED_MS;
+        let count = self.states(team).count();
+        (settled || age(oldest) > KEPT_MS || count > KEPT).then_some(oldest)
+    }
+
+    fn drop_state(&mut self, team: TeamId, id: StateId) -> Result<(), Failure> {
+        self.store.delete(Kind::State, &state_bytes(team, id))?;
+        if let Some(namespace) = self
+            .memory
+            .states
+            .remove(&(team, id))
+            .and_then(|one| one.namespace)
+        {
+            self.store.delete_mls(namespace)?;
+            self.groups.remove(&namespace);
+        }
+        Ok(())
+    }
+
+    /// Reads the verdicts of all teams, when the store was opened.
+    pub(crate) fn judge_all(&mut self) {
+        let teams: Vec<TeamId> = self.memory.teams.keys().copied().collect();
+        for team in teams {
+            let verdict = self.verdict(team);
+            self.memory.verdicts.insert(team, verdict);
+        }
+    }
+
+    /// Whether a commit is known already.
+    pub(crate) fn knows_commit(&self, team: TeamId, digest: [u8; 32]) -> bool {
+        let mut states = self.states(team);
+        states.any(|state| {
+            state
+                .commit
+                .as_ref()
+                .is_some_and(|one| one.digest == digest)
+        })
+    }
+
+    /// Says that a device has signed two commits for one state, which no honest one does.
+    pub(crate) fn look_for_equivocation(&mut self, state: &State) {
+        let Some(commit) = &state.commit else {
+            return;
+        };
+        let other = self.states(state.team).any(|one| {
+            let sibling = one.commit.as_ref();
+            one.id != state.id
+                && sibling
+                    .is_some_and(|one| (one.parent, one.author) == (commit.parent, commit.author))
+        });
+        if other {
+            self.notice(format!(
+                "device {} has made two different changes of one state of its team: it shows others \
+                 else, or was copied; an admin should remove it",
+                commit.author
+            ));
+        }
+    }
+}
+
+/// The key of rows that belong to a team and a number.
+pub(crate) fn numbered(team: TeamId, number: u64) -> Vec<u8> {
+    [&naming::team_bytes(team)[..], &number.to_be_bytes()].concat()
+}
