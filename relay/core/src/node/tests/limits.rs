@@ -109,41 +109,29 @@ fn a_grant_keeps_so_many_bytes_for_so_long_also_after_a_restart() {
 
 #[test]
 fn an_organisation_has_a_quota_above_its_devices() {
-    let base = World::new(&[Tier::Origin]);
-    let origin = base.place().origin;
-    let grants = 2 * 500 * 1000 * 3600; // Its grants live for long.
-    let most = grants + 2 * 1000 * 3600;
-    let limits = Limits {
-        orgs: [((origin, 1), most)].into(),
-        ..Limits::default()
-    };
-    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let mut world = World::new(&[Tier::Origin]);
     let devices = [7, 8].map(|number| Device::new(&world, number, GrantLimits::default()));
-    let mut stored = 0;
-    for device in &devices {
-        let writer = device.join(&mut world, 0);
-        for number in 0..1000 {
+    let writers = [0, 1].map(|at: usize| devices[at].join(&mut world, 0));
+    world.settle();
+    let origin = world.place().origin;
+    let account = crate::store::Account::Org(origin, 1);
+    let used = |world: &mut World| {
+        let usage = world.nodes[0].store().usage(account).unwrap();
+        usage.byte_seconds(world.now)
+    };
+    // Room for five chunks of 1,000 bytes for an hour, beside the grants.
+    let most = used(&mut world) + 5 * 1000 * 3600;
+    world.nodes[0].config.limits.orgs = [((origin, 1), most)].into();
+    for number in 0..4 {
+        for (device, writer) in devices.iter().zip(writers) {
             let chunk = device.chunk(&world, number, HOUR);
             world.publish(writer, std::slice::from_ref(&chunk));
             world.settle();
-            if world.clients[writer].outcomes(chunk.name()) == [REFUSED(Refused::Quota)] {
-                break;
-            }
-            stored += 1;
         }
     }
-    let account = crate::store::Account::Org(origin, 1);
-    let now = world.now;
-    let used = world.nodes[0]
-        .store()
-        .usage(account)
-        .unwrap()
-        .byte_seconds(now);
-    assert!(
-        used <= most && used + 2 * 1000 * 3600 > most,
-        "{used} of {most}"
-    );
-    assert!(stored > 2 && stored < 2000, "{stored}");
+    assert_eq!(world.held(0).len(), 5);
+    assert_eq!(used(&mut world), most);
+    assert_eq!(world.nodes[0].counters().refused[&Refused::Quota], 3);
 }
 
 #[test]
