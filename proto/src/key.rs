@@ -30,6 +30,20 @@ impl PublicKey {
         OriginId::new(u32::from_be_bytes([0, hash[0], hash[1], hash[2]]))
     }
 
+    /// The number under which to remember the store that the holder of this key calls `store`:
+    /// nobody else can claim it.
+    pub fn bind_store(&self, store: [u8; 16]) -> [u8; 16] {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(b"treeline store")
+            .chain_update(self.0)
+            .chain_update(store)
+            .finalize()
+            .into();
+        let mut bound = [0; 16];
+        bound.copy_from_slice(&hash[..16]);
+        bound
+    }
+
     /// Whether `signature` over `label ‖ message` is this key's. Strict: no malleable encodings.
     pub(crate) fn verifies(&self, label: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
         let signed = [label, message].concat();

@@ -297,6 +297,7 @@ fn a_later_tier_is_passed_down() {
     let mut bench = Bench::new(Tier::Local);
     let up = bench.join(Role::Upstream {
         relay: "above".into(),
+        key: proto::PublicKey([7; 32]),
     });
     let Frame::Hello(greeting) = hello(1, 1) else {
         panic!("a HELLO")

@@ -64,6 +64,8 @@ pub enum Role {
     Upstream {
         /// Its address, for people.
         relay: String,
+        /// The key that it has shown.
+        key: PublicKey,
     },
 }
 
@@ -335,7 +337,7 @@ impl<S: Store> Node<S> {
             self.send_marks();
         }
         if self.upstream.retry_at().is_some_and(|at| at <= self.now) {
-            self.retry_upward();
+            self.resume_upward();
         }
         if self.sweep_at <= self.now {
             self.sweep();
@@ -412,11 +414,11 @@ impl<S: Store> Node<S> {
             });
             return;
         }
-        if let Role::Upstream { relay } = &role {
+        if let Role::Upstream { relay, key } = &role {
             if let Some(old) = self.upstream.link() {
                 self.close(old, Closed::Replaced);
             }
-            self.upstream.connected(link, relay.clone());
+            self.upstream.connected(link, relay.clone(), *key);
         }
         let mut hello = self.hello();
         hello.tier = role.tier(hello.tier);
@@ -466,7 +468,7 @@ impl<S: Store> Node<S> {
         if hello.version_in_force().is_none() {
             return self.misbehaved(link, Misbehaved::NoCommonVersion);
         }
-        let (tier, store) = (hello.tier, StoreId(hello.store));
+        let (tier, store) = (hello.tier, hello.store);
         let reconciles = hello.features & Hello::RECONCILES != 0;
         let Some(state) = self.links.get_mut(&link) else {
             return;

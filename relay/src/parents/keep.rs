@@ -297,7 +297,7 @@ async fn link(
         Ok(standby) => standby,
         Err(why) => return tell.say(Outcome::Failed(why)).await,
     };
-    let (place, tier) = (standby.relay().place.clone(), standby.hello().tier);
+    let (RelayAddress { place, key }, tier) = (standby.relay().clone(), standby.hello().tier);
     tracing::debug!(relay = place, tier = tier.word(), "a relay stands by");
     tell.say(Outcome::Connected(tier, standby.ear())).await;
     let go = tokio::select! {
@@ -306,7 +306,7 @@ async fn link(
     };
     if go {
         tracing::info!(relay = place, "traffic goes through this relay now");
-        let role = Role::Upstream { relay: place };
+        let role = Role::Upstream { relay: place, key };
         // It fails only with the node.
         let _ = standby.run(&handle, role).await;
         tell.say(Outcome::Lost).await;

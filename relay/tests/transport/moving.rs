@@ -91,6 +91,7 @@ fn a_link_moves_back_to_quic_and_every_chunk_arrives_once() {
         assert_eq!(way.transport, Transport::Tcp);
         let role = Role::Upstream {
             relay: network.place.to_string(),
+            key: way.relay().key,
         };
         let way = soon(way.greet(handle.hello())).await.unwrap();
         let up = tokio::spawn(async move { way.run(&handle, role).await });
@@ -134,6 +135,7 @@ fn a_dead_tcp_link_is_noticed_by_both_sides() {
             .unwrap();
         let role = Role::Upstream {
             relay: network.place.to_string(),
+            key: way.relay().key,
         };
         let mut reach = handle.reach();
         let way = soon(way.greet(handle.hello())).await.unwrap();

@@ -427,6 +427,9 @@ impl<S: Store> Node<S> {
                 Source::Above => from_above = true,
             }
         }
+        for (name, _) in &batch.progress {
+            self.send_later(*name);
+        }
         // What the parent sent is asked for again, from the last resume point, after a reconnect.
         if let Some(link) = self.upstream.link().filter(|_| from_above) {
             self.feed.discard_marks();

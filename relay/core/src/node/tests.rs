@@ -612,3 +612,54 @@ fn links_that_go_leave_nothing_behind() {
     }
     assert_eq!(above, 0);
 }
+
+#[test]
+fn a_patient_sender_gets_through_a_small_quota() {
+    let limits = Limits {
+        chunks_per_second: 5,
+        in_flight: 4,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&TREE, &limits);
+    // The origin takes nothing, so the cloud's answers stay below what the sender hopes for.
+    world.nodes[0].store().limit(0);
+    world.join(1, 0);
+    let mut chunks = Vec::new();
+    for part in 0..5 {
+        let writer = world.client(2);
+        let new = world.chunks(part * 5..part * 5 + 5);
+        world.publish(writer, &new);
+        world.settle();
+        chunks.extend(new);
+    }
+    world.join(2, 1);
+    for _ in 0..8 {
+        world.wait(6_000);
+    }
+    assert_eq!(world.nodes[1].counters().stored, chunks.len() as u64 + 1);
+}
+
+#[test]
+fn a_relay_that_claims_another_ones_store_sets_no_marks_for_it() {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    let (reader, writer) = (world.client(1), world.client(0));
+    world.subscribe(reader, 1, world.team(), Start::All);
+    let chunks = world.chunks(0..5);
+    world.publish(writer, &chunks);
+    world.settle();
+    let impostor = world.impostor(1, [1; 16]);
+    let cursor = crate::store::StoreId([1; 16]).cursor(5);
+    world.say(
+        impostor,
+        &Frame::CaughtUp {
+            id: 1,
+            cursor,
+            live: true,
+        },
+    );
+    world.settle();
+    world.leave(impostor);
+    world.join(1, 0);
+    world.settle();
+    assert_eq!(world.clients[reader].chunks(), chunks);
+}

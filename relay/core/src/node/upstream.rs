@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::{
-    Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, Refused, Start, Tier, Timestamp, limits,
+    Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, PublicKey, Refused, Start, Tier, Timestamp,
+    limits,
 };
 
 use super::reconcile::Walk;
 use super::{Effect, LinkId, Node, Note, ParentSnapshot, Role, Work};
-use crate::store::{Progress, ResumePoint, Store, StoreId};
+use crate::store::{Progress, ResumePoint, Store, StoreError, StoreId, Stored};
 
 /// How long a chunk waits that the parent could not take for now, in milliseconds.
 const RETRY_MS: u64 = 5_000;
@@ -21,6 +22,7 @@ const RETRY_MS: u64 = 5_000;
 struct Parent {
     link: LinkId,
     relay: String,
+    key: PublicKey,
     /// Known when its HELLO has come.
     hello: Option<(Tier, StoreId)>,
     reach: Tier,
@@ -30,6 +32,13 @@ struct Parent {
     /// Whether the next look at the store is on the list of work.
     queued: bool,
     in_flight: BTreeSet<Name>,
+    /// What has to go again after a pause, at most as many as may be in flight.
+    refused: BTreeSet<Name>,
+    /// What goes to it again before anything else.
+    again: BTreeSet<Name>,
+    /// If those are too many to remember: where they begin, else the end of all numbers.
+    refused_behind: u64,
+    /// When it is tried again, after a refusal or when the store could not be read.
     retry_at: Option<Timestamp>,
     /// If it answers RECONCILE.
     walk: Option<Walk>,
@@ -40,6 +49,35 @@ impl Parent {
     fn goal(&self) -> Tier {
         self.hello
             .map_or(self.reach, |(tier, _)| tier.max(self.reach))
+    }
+
+    fn retry_later(&mut self, now: Timestamp) {
+        self.retry_at.get_or_insert(now.plus_millis(RETRY_MS));
+    }
+
+    /// The next chunks that have to go up: what goes again, then what has not been looked at.
+    fn next_due(
+        &mut self,
+        store: &mut impl Store,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let goal = self.goal();
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some(name) = self.again.first().copied()
+        {
+            let stored = store.get(name)?.filter(|stored| stored.reached < goal);
+            due.extend(stored);
+            self.again.remove(&name);
+        }
+        if due.is_empty() {
+            due = store.upward(goal, self.position, limit)?;
+            match due.last() {
+                Some(last) => self.position = last.sequence,
+                None => self.live = true,
+            }
+        }
+        Ok(due)
     }
 }
 
@@ -102,16 +140,20 @@ impl Upstream {
         }
     }
 
-    pub(super) fn connected(&mut self, link: LinkId, relay: String) {
+    pub(super) fn connected(&mut self, link: LinkId, relay: String, key: PublicKey) {
         self.parent = Some(Parent {
             link,
             relay,
+            key,
             hello: None,
             reach: Tier::Device,
             position: 0,
             live: false,
             queued: false,
             in_flight: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            again: BTreeSet::new(),
+            refused_behind: u64::MAX,
             retry_at: None,
             walk: None,
         });
@@ -236,7 +278,12 @@ fn under(map: &BTreeMap<Prefix, u32>, prefix: Prefix) -> Vec<Prefix> {
 
 impl<S: Store> Node<S> {
     /// The parent's HELLO has come: ask it for what is wanted, send it what it may not have.
-    pub(super) fn upstream_ready(&mut self, tier: Tier, store: StoreId, reconciles: bool) {
+    pub(super) fn upstream_ready(&mut self, tier: Tier, store: [u8; 16], reconciles: bool) {
+        let Some(parent) = self.upstream.parent.as_ref() else {
+            return;
+        };
+        // Another relay may claim this store's id: what is kept about it must not be used for that one.
+        let store = StoreId(parent.key.bind_store(store));
         let walk = reconciles.then(|| self.begin_walk(store));
         let Some(parent) = self.upstream.parent.as_mut() else {
             return;
@@ -374,9 +421,7 @@ impl<S: Store> Node<S> {
         parent.reach = tier;
         if farther {
             // What came only as far as the old goal has nobody who would tell us of the new one.
-            parent.position = 0;
-            parent.live = false;
-            self.queue_upward();
+            self.retry_upward();
         }
         self.tell_reach();
     }
@@ -454,14 +499,13 @@ impl<S: Store> Node<S> {
         if limit == 0 {
             return; // Acknowledgements make room, and queue it again.
         }
-        let due = match self.store.upward(parent.goal(), parent.position, limit) {
+        let due = match parent.next_due(&mut self.store, limit) {
             Ok(due) => due,
-            Err(error) => return self.effects.push_back(Effect::Note(Note::Store(error))),
+            Err(error) => {
+                parent.retry_later(self.now);
+                return self.effects.push_back(Effect::Note(Note::Store(error)));
+            }
         };
-        match due.last() {
-            Some(last) => parent.position = last.sequence,
-            None => parent.live = true,
-        }
         let live = parent.live;
         let alive = due.into_iter().map(|stored| stored.chunk);
         let chunks: Vec<Chunk> = alive
@@ -545,9 +589,40 @@ impl<S: Store> Node<S> {
             // Show it all grants again.
             state.granted.clear();
         }
-        parent
-            .retry_at
-            .get_or_insert(self.now.plus_millis(RETRY_MS));
+        self.send_later(name);
+    }
+
+    /// Has a chunk go up again after a pause: the parent could not take it, or its answer could not
+    /// be written down.
+    pub(super) fn send_later(&mut self, name: Name) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        parent.retry_later(self.now);
+        if parent.refused.len() < self.config.limits.in_flight {
+            parent.refused.insert(name);
+            return;
+        }
+        // Too many to remember: all from here on are looked at again.
+        let stored = self.store.get(name).ok().flatten();
+        let before = stored.map_or(0, |stored| stored.sequence - 1);
+        parent.refused_behind = parent.refused_behind.min(before);
+    }
+
+    /// Goes on after a pause with what the parent could not take, and only with that: what it has
+    /// taken would be counted against its limits again.
+    pub(super) fn resume_upward(&mut self) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        parent.retry_at = None;
+        if std::mem::take(&mut parent.live) {
+            parent.position = self.store.last_sequence();
+        }
+        let behind = std::mem::replace(&mut parent.refused_behind, u64::MAX);
+        parent.position = parent.position.min(behind);
+        parent.again.append(&mut parent.refused);
+        self.queue_upward();
     }
 
     pub(super) fn retry_upward(&mut self) {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use proto::{
     Chunk, Cursor, Fields, Frame, FrameDecoder, Grant, GrantId, Hello, Limits as GrantLimits, Name,
-    Order, Outcome, Path, Pattern, Place, Prefix, Registration, Rule, Signer, Start, Tier,
-    Timestamp, Verbs,
+    Order, Outcome, Path, Pattern, Place, Prefix, PublicKey, Registration, Rule, Signer, Start,
+    Tier, Timestamp, Verbs,
 };
 
 use super::super::{Closed, Config, Effect, Event, Limits, LinkId, Node, Note, Role};
@@ -132,6 +132,7 @@ impl World {
         self.ends.insert((parent, down), End::Node(child, up));
         let role = Role::Upstream {
             relay: format!("relay {parent}"),
+            key: PublicKey([parent as u8; 32]),
         };
         self.nodes[parent].handle(
             Event::Connected {
@@ -204,18 +205,28 @@ impl World {
         client
     }
 
+    /// A parent of the node that says what the test has it say, and claims this store.
+    pub(super) fn impostor(&mut self, node: usize, store: [u8; 16]) -> usize {
+        let key = PublicKey([99; 32]);
+        let relay = "impostor".into();
+        let index = self.attach(node, Role::Upstream { relay, key });
+        let Frame::Hello(greeting) = hello(self.now, Tier::Origin) else {
+            panic!("a HELLO");
+        };
+        self.say(index, &Frame::Hello(Hello { store, ..greeting }));
+        index
+    }
+
     /// A client that has not said a word.
     pub(super) fn stranger(&mut self, node: usize) -> usize {
+        self.attach(node, Role::Downstream)
+    }
+
+    fn attach(&mut self, node: usize, role: Role) -> usize {
         let link = self.fresh_link();
         let index = self.clients.len();
         self.ends.insert((node, link), End::Client(index));
-        self.nodes[node].handle(
-            Event::Connected {
-                link,
-                role: Role::Downstream,
-            },
-            self.now,
-        );
+        self.nodes[node].handle(Event::Connected { link, role }, self.now);
         self.clients.push(Client {
             node,
             link,
