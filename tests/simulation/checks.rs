@@ -1,7 +1,7 @@
 //! The checks: what each frame and each disk must be like at any time, and what must be true when
 //! everything is well again.
 
-use proto::{Frame, Name, Outcome};
+use proto::{Chunk, Frame, Name, Outcome};
 
 use crate::cast::{CAST, START_MS, LONG_LIFE_MS};
 use crate::model::{Promise, Violation};
@@ -29,9 +29,7 @@ impl World {
     /// Whether a name's chunk outlives the run by every clock.
     pub fn is_long(&self, name: Name) -> bool {
         let chunks = self.model.valid.get(&name);
-        chunks.is_some_and(|chunks| {
-            chunks.iter().all(|chunk| chunk.expiry().millis() >= START_MS + LONG_LIFE_MS)
-        })
+        chunks.is_some_and(|chunks| chunks.iter().all(outlives))
     }
 
     /// A frame that an honest node sends.
@@ -94,7 +92,7 @@ impl World {
                 self.violated(Promise::OwnNames, format!("host {host} holds a junk {name}"));
             }
             let seen = self.hosts[host].seen.entry(name).or_insert_with(|| chunk.clone());
-            if *seen != chunk {
+            if *seen != chunk && outlives(seen) {
                 self.violated(Promise::TrueBytes, format!("{name} has changed at host {host}"));
             }
         }
@@ -181,4 +179,9 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a chunk outlives the run by every clock: others may come back when a clock is set back.
+pub fn outlives(chunk: &Chunk) -> bool {
+    chunk.expiry().millis() >= START_MS + LONG_LIFE_MS
 }

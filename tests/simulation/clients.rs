@@ -239,6 +239,7 @@ impl World {
         let own = &mut self.clients[client];
         if let Some(known) = own.got.get(&name)
             && *known != chunk
+            && crate::checks::outlives(known)
         {
             return self.violated(Promise::TrueBytes, format!("{name} has changed for client {client}"));
         }
@@ -299,7 +300,7 @@ impl World {
     }
 
     pub fn publish_new(&mut self, client: usize) -> Vec<Name> {
-        let count = self.chance.between(1, if self.plan.large { 12 } else { 5 });
+        let count = self.chance.between(1, if self.plan.large { 12 } else { 3 });
         let channel = self.chance.index(self.clients[client].next.len());
         let device = self.clients[client].device;
         let mut chunks = Vec::new();

@@ -255,7 +255,8 @@ impl World {
         self.hosts[child].parent = Some((parent, wire));
         self.hosts[child].joined += 1;
         self.tell(parent, Event::Connected { link: down, role: Role::Downstream });
-        let role = Role::Upstream { relay: format!("host {parent}") };
+        let key = PublicKey([parent as u8; 32]);
+        let role = Role::Upstream { relay: format!("host {parent}"), key };
         self.tell(child, Event::Connected { link: up, role });
     }
 

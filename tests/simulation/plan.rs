@@ -115,8 +115,8 @@ impl Plan {
             limits: limits(chance),
             storm_ms: chance.between(10_000, 60_000),
             island: chance.one_in(3),
-            rounds: chance.between(1, 5) as u32,
-            large: chance.one_in(4),
+            rounds: chance.pick(&[1, 1, 2, 2, 3, 5]),
+            large: chance.one_in(8),
             short_lives: chance.one_in(3),
             channels: chance.between(1, CHANNELS.into()) as u16,
         }
@@ -144,10 +144,12 @@ fn add_lan(
     let serves = locals.is_empty() && chance.one_in(2);
     for _ in 0..chance.between(1, 3) {
         let parents = [locals.clone(), turned(chance, clouds)].concat();
-        if serves && locals.is_empty() {
-            // This endpoint serves its LAN, which has no relay.
+        // An endpoint serves its LAN, which has no relay: it is the local relay then.
+        let server = serves && locals.is_empty();
+        if server {
             locals.push(hosts.len());
         }
+        let tier = if server { Tier::Local } else { Tier::Device };
         let device = clients.len();
         clients.push(ClientPlan {
             host: hosts.len(),
@@ -155,7 +157,7 @@ fn add_lan(
             kind: Kind::Member,
             trusting: !chance.one_in(3),
         });
-        hosts.push(HostPlan { half: chance.one_in(2), ..host(Tier::Device, site, parents) });
+        hosts.push(HostPlan { half: chance.one_in(2), ..host(tier, site, parents) });
     }
 }
 
@@ -194,7 +196,7 @@ fn limits(chance: &mut Chance) -> Limits {
         outstanding_bytes: window_bytes + (256 << 10),
         outstanding_sends: window_sends + 256,
         in_flight: chance.pick(&[1, 5, 1024]),
-        chunks_per_second: chance.pick(&[5, 50_000, 50_000]),
+        chunks_per_second: chance.pick(&[25, 50_000, 50_000]),
         ..Limits::default()
     }
 }
