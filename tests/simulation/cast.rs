@@ -44,23 +44,36 @@ pub static CAST: LazyLock<Cast> = LazyLock::new(|| {
         let grant = Grant {
             subject: key.public_key(),
             not_after: Timestamp::from_millis(START_MS + 500 * HOUR_MS),
-            limits: Limits { life_ms: 20 * HOUR_MS, ..Limits::default() },
+            limits: Limits {
+                life_ms: 20 * HOUR_MS,
+                ..Limits::default()
+            },
             rules: vec![Rule {
                 verbs: Verbs::PUBLISH.and(Verbs::SUBSCRIBE),
                 pattern: Pattern::of_device(place(&origin), Path::Message, number),
             }],
         };
-        let chunk =
-            grant.sign(place(&origin), number, parent, &founder).expect("one rule fits a grant");
+        let chunk = grant
+            .sign(place(&origin), number, parent, &founder)
+            .expect("one rule fits a grant");
         let grant = GrantId::of(&chunk);
-        Device { number, key, grant, chain: vec![registration.grant.clone(), chunk] }
+        Device {
+            number,
+            key,
+            grant,
+            chain: vec![registration.grant.clone(), chunk],
+        }
     };
     let devices = (0..=SQUATTER).map(device).collect();
     Cast { origin, devices }
 });
 
 fn place(origin: &Signer) -> Place {
-    Place { origin: origin.public_key().origin_id(), org: 1, team: 2 }
+    Place {
+        origin: origin.public_key().origin_id(),
+        org: 1,
+        team: 2,
+    }
 }
 
 impl Cast {
@@ -70,7 +83,14 @@ impl Cast {
 
     pub fn name(&self, device: usize, channel: u16, number: u32) -> Name {
         let device = self.devices[device].number;
-        Name::new(self.place(), Fields::Message { channel, device, number })
+        Name::new(
+            self.place(),
+            Fields::Message {
+                channel,
+                device,
+                number,
+            },
+        )
     }
 
     pub fn team(&self) -> Prefix {

@@ -3,7 +3,7 @@
 
 use proto::{Chunk, Frame, Name, Outcome};
 
-use crate::cast::{CAST, START_MS, LONG_LIFE_MS};
+use crate::cast::{CAST, LONG_LIFE_MS, START_MS};
 use crate::model::{Promise, Violation};
 use crate::plan::Kind;
 use crate::wires::End;
@@ -12,7 +12,11 @@ use crate::world::World;
 impl World {
     pub fn violated(&mut self, promise: Promise, text: String) {
         let at_ms = self.now;
-        self.model.violation.get_or_insert(Violation { promise, at_ms, text });
+        self.model.violation.get_or_insert(Violation {
+            promise,
+            at_ms,
+            text,
+        });
     }
 
     pub fn is_host(&self, end: End) -> bool {
@@ -50,7 +54,10 @@ impl World {
                         self.violated(Promise::Expired, format!("host {host} served {name}"));
                     }
                     if !self.model.is_valid(chunk) {
-                        self.violated(Promise::OwnNames, format!("host {host} served a junk {name}"));
+                        self.violated(
+                            Promise::OwnNames,
+                            format!("host {host} served a junk {name}"),
+                        );
                     }
                 }
             }
@@ -59,7 +66,10 @@ impl World {
                 let covered = interest.values().any(|own| own.covers(*prefix));
                 interest.insert(*id, *prefix);
                 if covered {
-                    self.violated(Promise::InterestOnce, format!("host {host} asked again for {prefix}"));
+                    self.violated(
+                        Promise::InterestOnce,
+                        format!("host {host} asked again for {prefix}"),
+                    );
                 }
             }
             Frame::Unsubscribe { id } if to == 1 => {
@@ -75,7 +85,10 @@ impl World {
         }
         let own = &mut self.hosts[host];
         if here && !own.disk().is_some_and(|disk| disk.holds(name)) && self.is_long(name) {
-            self.violated(Promise::OnDisk, format!("host {host} acknowledged {name} before it had it"));
+            self.violated(
+                Promise::OnDisk,
+                format!("host {host} acknowledged {name} before it had it"),
+            );
         }
         self.hosts[host].acked.insert(name);
     }
@@ -85,15 +98,26 @@ impl World {
         if !self.hosts[host].honest {
             return;
         }
-        let Some(disk) = self.hosts[host].disk() else { return };
+        let Some(disk) = self.hosts[host].disk() else {
+            return;
+        };
         for chunk in disk.all(CAST.team()) {
             let name = chunk.name();
             if !self.model.is_valid(&chunk) {
-                self.violated(Promise::OwnNames, format!("host {host} holds a junk {name}"));
+                self.violated(
+                    Promise::OwnNames,
+                    format!("host {host} holds a junk {name}"),
+                );
             }
-            let seen = self.hosts[host].seen.entry(name).or_insert_with(|| chunk.clone());
+            let seen = self.hosts[host]
+                .seen
+                .entry(name)
+                .or_insert_with(|| chunk.clone());
             if *seen != chunk && outlives(seen) {
-                self.violated(Promise::TrueBytes, format!("{name} has changed at host {host}"));
+                self.violated(
+                    Promise::TrueBytes,
+                    format!("{name} has changed at host {host}"),
+                );
             }
         }
         for name in self.hosts[host].acked.clone() {
@@ -109,7 +133,9 @@ impl World {
         let own = &self.hosts[host];
         own.node.as_ref().filter(|_| own.honest)?;
         match own.parent {
-            Some((parent, wire)) if self.wires[wire].alive == [true; 2] && !self.wires[wire].cut => {
+            Some((parent, wire))
+                if self.wires[wire].alive == [true; 2] && !self.wires[wire].cut =>
+            {
                 self.root(parent)
             }
             _ => Some(host),
@@ -146,7 +172,12 @@ impl World {
             if self.clients[client].kind != Kind::Member {
                 continue;
             }
-            for name in self.clients[client].outbox.keys().copied().collect::<Vec<_>>() {
+            for name in self.clients[client]
+                .outbox
+                .keys()
+                .copied()
+                .collect::<Vec<_>>()
+            {
                 if self.is_long(name) && !self.model.is_disputed(name) {
                     let text = format!("client {client} waits for an answer to {name}");
                     self.violated(Promise::Told, text);

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Chunk, Cursor, Frame, Hello, Name, Order, Outcome, Prefix, Refused, Start, Tier, limits};
+use proto::{
+    Chunk, Cursor, Frame, Hello, Name, Order, Outcome, Prefix, Refused, Start, Tier, limits,
+};
 use relay_core::{Event, LinkId, Role};
 
 use crate::cast::{CAST, LONG_LIFE_MS};
@@ -74,7 +76,9 @@ impl Client {
     }
 
     pub fn wants(&self, name: Name) -> bool {
-        self.subscriptions.values().any(|own| own.prefix.contains(name))
+        self.subscriptions
+            .values()
+            .any(|own| own.prefix.contains(name))
     }
 }
 
@@ -113,7 +117,13 @@ impl World {
         let wire = self.add_wire([End::Client(client), End::Host(host, link)], 1);
         self.clients[client].wire = Some(wire);
         self.hosts[host].links.insert(link, (wire, 1));
-        self.tell(host, Event::Connected { link, role: Role::Downstream });
+        self.tell(
+            host,
+            Event::Connected {
+                link,
+                role: Role::Downstream,
+            },
+        );
         let hello = Hello {
             oldest: 1,
             newest: 1,
@@ -128,8 +138,11 @@ impl World {
         for id in ids {
             self.ask(client, id);
         }
-        let waiting: Vec<Chunk> =
-            self.clients[client].outbox.values().map(|own| own.chunk.clone()).collect();
+        let waiting: Vec<Chunk> = self.clients[client]
+            .outbox
+            .values()
+            .map(|own| own.chunk.clone())
+            .collect();
         self.send_chunks(client, &waiting);
     }
 
@@ -146,15 +159,26 @@ impl World {
 
     /// Subscribes, from where the last mark stands.
     fn ask(&mut self, client: usize, id: u32) {
-        let Some(own) = self.clients[client].subscriptions.get(&id) else { return };
+        let Some(own) = self.clients[client].subscriptions.get(&id) else {
+            return;
+        };
         let start = own.cursor.clone().map_or(Start::All, Start::After);
-        let frame = Frame::Subscribe { id, prefix: own.prefix, start, order: own.order };
+        let frame = Frame::Subscribe {
+            id,
+            prefix: own.prefix,
+            start,
+            order: own.order,
+        };
         self.say(client, &frame);
     }
 
     pub fn subscribe(&mut self, client: usize, prefix: Prefix) {
         let newest = self.chance.one_in(4);
-        let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
+        let order = if newest {
+            Order::NewestFirst
+        } else {
+            Order::OldestFirst
+        };
         let own = &mut self.clients[client];
         let id = own.fresh_id();
         let subscription = Subscription {
@@ -223,7 +247,10 @@ impl World {
                 let mine = own.outbox.remove(&name).is_some();
                 let long = self.is_long(name);
                 if mine && kind == Kind::Member && long && !lied && !disputed {
-                    self.violated(Promise::OwnNames, format!("an owner's {name} was refused: {reason}"));
+                    self.violated(
+                        Promise::OwnNames,
+                        format!("an owner's {name} was refused: {reason}"),
+                    );
                 }
             }
         }
@@ -233,7 +260,10 @@ impl World {
         let name = chunk.name();
         self.tally.deliveries += 1;
         if !self.model.is_valid(&chunk) {
-            return self.violated(Promise::TrueBytes, format!("client {client} got a wrong {name}"));
+            return self.violated(
+                Promise::TrueBytes,
+                format!("client {client} got a wrong {name}"),
+            );
         }
         let long = self.is_long(name);
         let own = &mut self.clients[client];
@@ -241,7 +271,10 @@ impl World {
             && *known != chunk
             && crate::checks::outlives(known)
         {
-            return self.violated(Promise::TrueBytes, format!("{name} has changed for client {client}"));
+            return self.violated(
+                Promise::TrueBytes,
+                format!("{name} has changed for client {client}"),
+            );
         }
         let mut again = false;
         if let Some(subscription) = own.subscriptions.get_mut(&id) {
@@ -262,10 +295,14 @@ impl World {
         if own.fetches.remove(&id).is_some() {
             return;
         }
-        let Some(subscription) = own.subscriptions.get_mut(&id) else { return };
+        let Some(subscription) = own.subscriptions.get_mut(&id) else {
+            return;
+        };
         if takes && (live || subscription.order == Order::OldestFirst) {
             subscription.cursor = Some(cursor);
-            subscription.settled.extend(subscription.since_mark.drain(..));
+            subscription
+                .settled
+                .extend(subscription.since_mark.drain(..));
             // From now on it continues: the backlog that comes newest first has come.
             subscription.order = Order::OldestFirst;
         }
@@ -309,14 +346,25 @@ impl World {
             self.clients[client].next[channel] += 1;
             let name = CAST.name(device, channel as u16, number);
             let short = self.plan.short_lives && self.chance.one_in(4);
-            let life = if short { self.chance.between(1_000, 60_000) } else { LONG_LIFE_MS };
+            let life = if short {
+                self.chance.between(1_000, 60_000)
+            } else {
+                LONG_LIFE_MS
+            };
             let expiry = if short { self.now + life } else { life };
-            let length = if self.plan.large { self.chance.index(1025) } else { 8 };
+            let length = if self.plan.large {
+                self.chance.index(1025)
+            } else {
+                8
+            };
             let data = [&[client as u8; 8][..], &vec![number as u8; length]].concat();
-            let chunk = CAST.chunk(device, name, expiry, &data[..length.max(8).min(1024)]);
+            let chunk = CAST.chunk(device, name, expiry, &data[..length.clamp(8, 1024)]);
             self.model.sign(&chunk);
             self.tally.chunks += 1;
-            let outgoing = Outgoing { chunk: chunk.clone(), again_at: None };
+            let outgoing = Outgoing {
+                chunk: chunk.clone(),
+                again_at: None,
+            };
             self.clients[client].outbox.insert(name, outgoing);
             chunks.push(chunk);
         }
@@ -329,7 +377,10 @@ impl World {
         let known: Vec<Chunk> = self.clients[client].got.values().cloned().collect();
         if !known.is_empty() {
             let chunk = known[self.chance.index(known.len())].clone();
-            let owner = CAST.devices.iter().find(|device| device.grant == chunk.grant());
+            let owner = CAST
+                .devices
+                .iter()
+                .find(|device| device.grant == chunk.grant());
             if let Some(owner) = owner {
                 self.say(client, &Frame::Grant(owner.chain.clone()));
             }
@@ -340,9 +391,10 @@ impl World {
 
     fn fetch_some(&mut self, client: usize) {
         let all: Vec<Name> = self.model.valid.keys().copied().collect();
-        let mut names: Vec<Name> = (0..self.chance.between(1, 6))
-            .filter_map(|_| (!all.is_empty()).then(|| all[self.chance.index(all.len())]))
-            .collect();
+        let mut names = Vec::new();
+        for _ in 0..self.chance.between(1, 6).min(all.len() as u64) {
+            names.push(self.chance.pick(&all));
+        }
         names.push(CAST.name(0, 0, 0xf_ffff));
         self.fetch(client, names);
     }

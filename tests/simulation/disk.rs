@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
-use relay_core::store::{
-    Batch, MemoryStore, Page, Put, Scan, Store, StoreError, StoreId, Stored,
-};
+use relay_core::store::{Batch, MemoryStore, Page, Put, Scan, Store, StoreError, StoreId, Stored};
 
 use crate::mutant::Mutant;
 
@@ -28,10 +26,12 @@ pub struct Disk {
     pub dark: bool,
     commits: u64,
     restarts: u64,
-    /// Of the planted faults: sequence number at the last start, other bytes, hidden names.
+    /// Of the planted faults: sequence number at the last start, other bytes, hidden names,
+    /// cursors whoever made them.
     started_at: u64,
     overwritten: BTreeMap<Name, Chunk>,
     evicted: BTreeSet<Name>,
+    marks: BTreeMap<Prefix, Cursor>,
 }
 
 impl Disk {
@@ -48,6 +48,7 @@ impl Disk {
             started_at: 0,
             overwritten: BTreeMap::new(),
             evicted: BTreeSet::new(),
+            marks: BTreeMap::new(),
         };
         if disk.is(Mutant::AckBeforeSync) {
             disk.memory.stop_syncing();
@@ -81,9 +82,21 @@ impl Disk {
 
     /// Everything that is here, for the checks.
     pub fn all(&mut self, prefix: Prefix) -> Vec<Chunk> {
-        let chunks = self.memory.range(prefix, None, usize::MAX).unwrap_or_default();
-        let shown = |chunk: Chunk| self.overwritten.get(&chunk.name()).cloned().unwrap_or(chunk);
-        chunks.into_iter().map(shown).filter(|chunk| !self.evicted.contains(&chunk.name())).collect()
+        let chunks = self
+            .memory
+            .range(prefix, None, usize::MAX)
+            .unwrap_or_default();
+        let shown = |chunk: Chunk| {
+            self.overwritten
+                .get(&chunk.name())
+                .cloned()
+                .unwrap_or(chunk)
+        };
+        chunks
+            .into_iter()
+            .map(shown)
+            .filter(|chunk| !self.evicted.contains(&chunk.name()))
+            .collect()
     }
 
     /// Stores chunks that nobody has checked: a planted fault.
@@ -93,7 +106,10 @@ impl Disk {
             reached: Tier::Device,
             upward: true,
         });
-        let batch = Batch { inserts: inserts.collect(), ..Batch::default() };
+        let batch = Batch {
+            inserts: inserts.collect(),
+            ..Batch::default()
+        };
         let _ = self.memory.put_if_absent(&batch);
     }
 
@@ -116,17 +132,22 @@ impl Disk {
             for insert in &batch.inserts {
                 let known = self.memory.get(insert.chunk.name()).ok().flatten();
                 if known.is_some_and(|stored| stored.chunk != insert.chunk) {
-                    self.overwritten.insert(insert.chunk.name(), insert.chunk.clone());
+                    self.overwritten
+                        .insert(insert.chunk.name(), insert.chunk.clone());
                 }
             }
         }
         if self.is(Mutant::UnacknowledgedEvicted) && self.full {
             let due = self.memory.upward(Tier::Origin, 0, 4).unwrap_or_default();
-            self.evicted.extend(due.iter().map(|stored| stored.chunk.name()));
+            self.evicted
+                .extend(due.iter().map(|stored| stored.chunk.name()));
         }
         if self.is(Mutant::ResumeBeforeChunks) && (self.full || self.failing) {
             let resume = batch.resume.clone();
-            let _ = self.memory.put_if_absent(&Batch { resume, ..Batch::default() });
+            let _ = self.memory.put_if_absent(&Batch {
+                resume,
+                ..Batch::default()
+            });
         }
     }
 }
@@ -145,9 +166,18 @@ impl Store for Disk {
                 return Err(StoreError::Broken("the power is gone".into()));
             }
         }
-        self.memory.limit(if self.full { self.memory.len() } else { usize::MAX });
+        self.memory.limit(if self.full {
+            self.memory.len()
+        } else {
+            usize::MAX
+        });
         let mut puts = self.memory.put_if_absent(batch)?;
         self.commits += 1;
+        let marks = batch
+            .resume
+            .iter()
+            .map(|point| (point.prefix, point.cursor.clone()));
+        self.marks.extend(marks);
         if self.commits.is_multiple_of(4) {
             self.sync();
         }
@@ -184,8 +214,11 @@ impl Store for Disk {
         if self.is(Mutant::SeamHole) && page.end && page.chunks.len() > 1 {
             page.chunks.pop();
         }
-        page.chunks.iter_mut().for_each(|(_, chunk)| self.show(chunk));
-        page.chunks.retain(|(_, chunk)| !self.evicted.contains(&chunk.name()));
+        page.chunks
+            .iter_mut()
+            .for_each(|(_, chunk)| self.show(chunk));
+        page.chunks
+            .retain(|(_, chunk)| !self.evicted.contains(&chunk.name()));
         Ok(page)
     }
 
@@ -202,7 +235,11 @@ impl Store for Disk {
     fn upward(&mut self, goal: Tier, above: u64, limit: usize) -> Result<Vec<Stored>, StoreError> {
         self.check()?;
         let forgets = self.is(Mutant::NotResentAfterRestart) && self.restarts > 0;
-        let above = if forgets { above.max(self.started_at) } else { above };
+        let above = if forgets {
+            above.max(self.started_at)
+        } else {
+            above
+        };
         let mut due = self.memory.upward(goal, above, limit)?;
         due.retain(|stored| !self.evicted.contains(&stored.chunk.name()));
         Ok(due)
@@ -214,6 +251,9 @@ impl Store for Disk {
         prefix: Prefix,
     ) -> Result<Option<Cursor>, StoreError> {
         self.check()?;
+        if self.is(Mutant::ForeignCursorTrusted) {
+            return Ok(self.marks.get(&prefix).cloned());
+        }
         self.memory.resume_point(upstream, prefix)
     }
 

@@ -64,8 +64,14 @@ impl World {
             return;
         }
         let origins: Vec<PublicKey> = vec![CAST.origin.public_key()];
-        let config = Config { tier: own.tier, origins, limits: own.limits.clone() };
-        let Some(mut disk) = own.disk.take() else { return };
+        let config = Config {
+            tier: own.tier,
+            origins,
+            limits: own.limits.clone(),
+        };
+        let Some(mut disk) = own.disk.take() else {
+            return;
+        };
         self.story(|| format!("host {host} starts"));
         let own = &mut self.hosts[host];
         if disk.failing {
@@ -125,10 +131,14 @@ impl World {
         let clock = self.clock(host);
         let now = self.now;
         let own = &mut self.hosts[host];
-        own.wake = own.node.as_ref().and_then(Node::next_timeout).map(|at| match at.since(clock) {
-            0 => now + pause,
-            wait => now + wait,
-        });
+        own.wake = own
+            .node
+            .as_ref()
+            .and_then(Node::next_timeout)
+            .map(|at| match at.since(clock) {
+                0 => now + pause,
+                wait => now + wait,
+            });
     }
 
     fn perform(&mut self, host: usize) {
@@ -138,8 +148,12 @@ impl World {
             if dark {
                 return self.crash(host);
             }
-            let Some(node) = own.node.as_mut() else { return };
-            let Some(effect) = node.next_effect() else { break };
+            let Some(node) = own.node.as_mut() else {
+                return;
+            };
+            let Some(effect) = node.next_effect() else {
+                break;
+            };
             if let Some(left) = own.effects_left.as_mut() {
                 *left -= 1;
             }
@@ -164,12 +178,21 @@ impl World {
             && self.is_honest(self.wires[wire].ends[1 - side])
             && *misbehaved != proto::Misbehaved::OverLimit
         {
-            self.violated(Promise::Civil, format!("host {host} says that a peer {misbehaved}"));
+            self.violated(
+                Promise::Civil,
+                format!("host {host} says that a peer {misbehaved}"),
+            );
         }
     }
 
     /// Hands a node a frame, after what a hostile relay or a planted fault makes of it.
-    pub fn host_hears(&mut self, host: usize, link: LinkId, (wire, to): (usize, usize), frame: Frame) {
+    pub fn host_hears(
+        &mut self,
+        host: usize,
+        link: LinkId,
+        (wire, to): (usize, usize),
+        frame: Frame,
+    ) {
         let frame = match (self.mutant, frame) {
             (Some(Mutant::GrantUnchecked), Frame::Publish(chunks)) => {
                 if let Some(disk) = self.hosts[host].disk() {
@@ -190,7 +213,9 @@ impl World {
     }
 
     fn emit(&mut self, host: usize, link: LinkId, bytes: &Bytes) {
-        let Some((wire, side)) = self.hosts[host].links.get(&link).copied() else { return };
+        let Some((wire, side)) = self.hosts[host].links.get(&link).copied() else {
+            return;
+        };
         let mut decoder = FrameDecoder::default();
         decoder.push(bytes);
         let mut frames = Vec::new();
@@ -233,10 +258,16 @@ impl World {
         if own.node.is_none() {
             return;
         }
+        if self.mutant == Some(Mutant::NeverQuiet) {
+            self.chatter(host);
+        }
+        let own = &self.hosts[host];
         let current = own.parent.filter(|(_, wire)| self.wires[*wire].alive[0]);
-        let best = own.parents.iter().copied().find(|parent| {
-            self.hosts[*parent].node.is_some() && self.reachable(host, *parent)
-        });
+        let best = own
+            .parents
+            .iter()
+            .copied()
+            .find(|parent| self.hosts[*parent].node.is_some() && self.reachable(host, *parent));
         let Some(best) = best.filter(|best| current.is_none_or(|(parent, _)| parent != *best))
         else {
             return;
@@ -248,15 +279,28 @@ impl World {
         self.next_link += 2;
         let (up, down) = (LinkId(self.next_link - 1), LinkId(self.next_link));
         let same = self.hosts[child].site == self.hosts[parent].site;
-        let delay = if same { self.chance.below(3) } else { self.chance.between(5, 120) };
+        let delay = if same {
+            self.chance.below(3)
+        } else {
+            self.chance.between(5, 120)
+        };
         let wire = self.add_wire([End::Host(child, up), End::Host(parent, down)], delay);
         self.hosts[child].links.insert(up, (wire, 0));
         self.hosts[parent].links.insert(down, (wire, 1));
         self.hosts[child].parent = Some((parent, wire));
         self.hosts[child].joined += 1;
-        self.tell(parent, Event::Connected { link: down, role: Role::Downstream });
+        self.tell(
+            parent,
+            Event::Connected {
+                link: down,
+                role: Role::Downstream,
+            },
+        );
         let key = PublicKey([parent as u8; 32]);
-        let role = Role::Upstream { relay: format!("host {parent}"), key };
+        let role = Role::Upstream {
+            relay: format!("host {parent}"),
+            key,
+        };
         self.tell(child, Event::Connected { link: up, role });
     }
 
@@ -284,8 +328,10 @@ pub fn brief(frame: &Frame) -> String {
         Frame::Chunks { id, chunks } => format!("Chunks {id}: {}", names(chunks)),
         Frame::Grant(chunks) => format!("Grant of {}", chunks.len()),
         Frame::Ack(acks) => {
-            let acks: Vec<String> =
-                acks.iter().map(|(name, outcome)| format!("{} {outcome:?}", tail(*name))).collect();
+            let acks: Vec<String> = acks
+                .iter()
+                .map(|(name, outcome)| format!("{} {outcome:?}", tail(*name)))
+                .collect();
             format!("Ack {}", acks.join(", "))
         }
         other => format!("{other:?}"),
@@ -295,7 +341,8 @@ pub fn brief(frame: &Frame) -> String {
 /// The end of a name's text: channel, device, number.
 fn tail(name: Name) -> String {
     let text = name.to_string();
-    text.split_once("team-2/").map_or(text.clone(), |(_, tail)| tail.into())
+    text.split_once("team-2/")
+        .map_or(text.clone(), |(_, tail)| tail.into())
 }
 
 fn reason_number(reason: relay_core::Closed) -> u64 {

@@ -59,7 +59,9 @@ pub struct Model {
 
 impl Model {
     pub fn is_valid(&self, chunk: &Chunk) -> bool {
-        self.valid.get(&chunk.name()).is_some_and(|chunks| chunks.contains(chunk))
+        self.valid
+            .get(&chunk.name())
+            .is_some_and(|chunks| chunks.contains(chunk))
     }
 
     pub fn sign(&mut self, chunk: &Chunk) {

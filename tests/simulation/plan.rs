@@ -3,7 +3,7 @@
 use proto::Tier;
 use relay_core::Limits;
 
-use crate::cast::{SQUATTER, CHANNELS};
+use crate::cast::{CHANNELS, SQUATTER};
 use crate::chance::Chance;
 
 /// A node to be, and the way its shell chooses parents.
@@ -95,7 +95,10 @@ impl Plan {
         let mut clouds: Vec<usize> = (1..hosts.len()).collect();
         clouds.push(0);
         if chance.one_in(5) {
-            hosts.push(HostPlan { hostile: true, ..host(Tier::Cloud, 0, vec![0]) });
+            hosts.push(HostPlan {
+                hostile: true,
+                ..host(Tier::Cloud, 0, vec![0])
+            });
             clouds.insert(chance.index(clouds.len()), hosts.len() - 1);
         }
         let mut clients = Vec::new();
@@ -107,7 +110,10 @@ impl Plan {
             hosts[skewed].skew_ms = chance.between(0, 1_200_000) as i64 - 600_000;
         }
         add_guests(chance, &hosts, &mut clients);
-        let faults = Fault::ALL.into_iter().filter(|_| chance.one_in(3)).collect();
+        let faults = Fault::ALL
+            .into_iter()
+            .filter(|_| chance.one_in(3))
+            .collect();
         Self {
             hosts,
             clients,
@@ -124,7 +130,14 @@ impl Plan {
 }
 
 fn host(tier: Tier, site: usize, parents: Vec<usize>) -> HostPlan {
-    HostPlan { tier, site, half: false, hostile: false, parents, skew_ms: 0 }
+    HostPlan {
+        tier,
+        site,
+        half: false,
+        hostile: false,
+        parents,
+        skew_ms: 0,
+    }
 }
 
 fn add_lan(
@@ -157,7 +170,10 @@ fn add_lan(
             kind: Kind::Member,
             trusting: !chance.one_in(3),
         });
-        hosts.push(HostPlan { half: chance.one_in(2), ..host(tier, site, parents) });
+        hosts.push(HostPlan {
+            half: chance.one_in(2),
+            ..host(tier, site, parents)
+        });
     }
 }
 
@@ -170,10 +186,17 @@ fn turned(chance: &mut Chance, relays: &[usize]) -> Vec<usize> {
 }
 
 fn add_guests(chance: &mut Chance, hosts: &[HostPlan], clients: &mut Vec<ClientPlan>) {
-    let honest: Vec<usize> = (0..hosts.len()).filter(|host| !hosts[*host].hostile).collect();
+    let honest: Vec<usize> = (0..hosts.len())
+        .filter(|host| !hosts[*host].hostile)
+        .collect();
     let members = clients.len();
     let mut guest = |host, device, kind| {
-        clients.push(ClientPlan { host, device, kind, trusting: true });
+        clients.push(ClientPlan {
+            host,
+            device,
+            kind,
+            trusting: true,
+        });
     };
     if chance.one_in(3) {
         guest(chance.pick(&honest), members, Kind::Member);
@@ -193,7 +216,7 @@ fn limits(chance: &mut Chance) -> Limits {
         batch_chunks: chance.pick(&[1, 4, 128]),
         window_bytes,
         window_sends,
-        outstanding_bytes: window_bytes + (256 << 10),
+        outstanding_bytes: window_bytes + (48 << 10),
         outstanding_sends: window_sends + 256,
         in_flight: chance.pick(&[1, 5, 1024]),
         chunks_per_second: chance.pick(&[25, 50_000, 50_000]),

@@ -43,17 +43,24 @@ impl World {
         let names: Vec<Name> = chunks.iter().map(Chunk::name).collect();
         self.model.lied.extend(&names);
         self.tally.lies += 1;
-        let acks = names.iter().map(|name| (*name, Outcome::Stored(Tier::Origin))).collect();
+        let acks = names
+            .iter()
+            .map(|name| (*name, Outcome::Stored(Tier::Origin)))
+            .collect();
         self.transmit(wire, 1 - side, Frame::Ack(acks).to_bytes());
     }
 
     /// Changes what a node sends; returns whether it did.
     pub fn spoil(&mut self, host: usize, way: (usize, usize), frames: &mut Vec<Frame>) -> bool {
         if !self.hosts[host].honest {
-            frames.iter_mut().for_each(|frame| self.corrupt(host, frame));
+            frames
+                .iter_mut()
+                .for_each(|frame| self.corrupt(host, frame));
             return true;
         }
-        let Some(mutant) = self.mutant else { return false };
+        let Some(mutant) = self.mutant else {
+            return false;
+        };
         let before = frames.len();
         let up = way.1 == 1 && self.is_host(self.wires[way.0].ends[1]);
         let again = self.hosts[host].joined > 1;
@@ -67,9 +74,17 @@ impl World {
                 let twice: Vec<Frame> = frames
                     .iter()
                     .filter_map(|frame| match frame.clone() {
-                        Frame::Subscribe { id, prefix, start, order } => {
-                            Some(Frame::Subscribe { id: id + 1_000_000, prefix, start, order })
-                        }
+                        Frame::Subscribe {
+                            id,
+                            prefix,
+                            start,
+                            order,
+                        } => Some(Frame::Subscribe {
+                            id: id + 1_000_000,
+                            prefix,
+                            start,
+                            order,
+                        }),
                         _ => None,
                     })
                     .collect();
@@ -86,7 +101,9 @@ impl World {
             Mutant::LaterAckDropped if !up => {
                 for frame in frames.iter_mut() {
                     if let Frame::Ack(acks) = frame {
-                        acks.retain(|(_, outcome)| *outcome != Outcome::Stored(Tier::Origin) || tier == Tier::Origin);
+                        acks.retain(|(_, outcome)| {
+                            *outcome != Outcome::Stored(Tier::Origin) || tier == Tier::Origin
+                        });
                     }
                 }
                 return true;
@@ -133,13 +150,35 @@ impl World {
                 };
             }
             Frame::Publish(chunks) if self.chance.one_in(2) => chunks.clear(),
+            // It is the only one above who has them, and need not pass them on.
+            Frame::Ack(acks) => self.model.lied.extend(acks.iter().map(|(name, _)| *name)),
             _ => {}
+        }
+    }
+
+    /// A planted fault: a node repeats what everybody knows.
+    pub fn chatter(&mut self, host: usize) {
+        let tier = self.hosts[host].tier;
+        let links: Vec<_> = self.hosts[host].links.values().copied().collect();
+        for (wire, side) in links.into_iter().filter(|(_, side)| *side == 1) {
+            let frame = Frame::Reach {
+                tier,
+                relay: String::new(),
+            };
+            self.last_traffic = self.now;
+            self.transmit(wire, 1 - side, frame.to_bytes());
         }
     }
 
     /// A planted fault: a cursor of any store is taken for one's own.
     pub fn trust_cursor(&mut self, host: usize, frame: Frame) -> Frame {
-        let Frame::Subscribe { id, prefix, start: Start::After(cursor), order } = frame else {
+        let Frame::Subscribe {
+            id,
+            prefix,
+            start: Start::After(cursor),
+            order,
+        } = frame
+        else {
             return frame;
         };
         let mut bytes = cursor.as_bytes().to_vec();
@@ -148,7 +187,12 @@ impl World {
             bytes[..16].copy_from_slice(&own);
         }
         let start = Cursor::new(bytes).map_or(Start::All, Start::After);
-        Frame::Subscribe { id, prefix, start, order }
+        Frame::Subscribe {
+            id,
+            prefix,
+            start,
+            order,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use proto::{FrameDecoder, Prefix};
 use relay_core::{Event, LinkId};
 
 use crate::model::Promise;
+use crate::mutant::Mutant;
 use crate::world::{What, World};
 
 /// Who is at one end.
@@ -69,11 +70,12 @@ impl World {
         let at = link.ways[to].last_at.max(now + link.delay_ms + jitter);
         let way = &mut link.ways[to];
         way.last_at = at;
-        way.sends.push_back(bytes.len());
+        let sent = bytes.len();
+        way.sends.push_back(sent);
         way.bytes += bytes.len();
         way.flying.push_back(bytes);
         self.schedule(at, What::Arrive { wire, to });
-        if let End::Host(host, _) = self.wires[wire].ends[1 - to] {
+        if let End::Host(host, link) = self.wires[wire].ends[1 - to] {
             let way = &self.wires[wire].ways[to];
             let limits = &self.hosts[host].limits;
             // A node's last word to a peer that it cuts off may come on top.
@@ -81,6 +83,16 @@ impl World {
             if self.hosts[host].honest && (way.bytes > bytes || way.sends.len() > sends) {
                 let text = format!("{} bytes wait on a link of host {host}", way.bytes);
                 self.violated(Promise::Bounded, text);
+            }
+            if self.mutant == Some(Mutant::SlowReaderUnbounded) {
+                self.schedule(
+                    now,
+                    What::Forget {
+                        host,
+                        link,
+                        bytes: sent,
+                    },
+                );
             }
         }
     }
@@ -112,7 +124,11 @@ impl World {
             return;
         }
         let all = way.arrived.len();
-        let part = if self.chance.one_in(4) { 1 + self.chance.index(all) } else { all };
+        let part = if self.chance.one_in(4) {
+            1 + self.chance.index(all)
+        } else {
+            all
+        };
         let piece = way.arrived.split_to(part);
         let sends = way.take_read(part);
         if part < all || way.finished {
@@ -121,8 +137,16 @@ impl World {
         }
         if let End::Host(host, link) = self.wires[wire].ends[1 - to]
             && self.wires[wire].alive[1 - to]
+            && self.mutant != Some(Mutant::SlowReaderUnbounded)
         {
-            self.tell(host, Event::Drained { link, sends, bytes: part });
+            self.tell(
+                host,
+                Event::Drained {
+                    link,
+                    sends,
+                    bytes: part,
+                },
+            );
         }
         self.feed(wire, to, &piece);
     }
@@ -134,7 +158,8 @@ impl World {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return,
                 Err(misbehaved) => {
-                    return self.violated(Promise::Civil, format!("a link was garbled: {misbehaved}"));
+                    return self
+                        .violated(Promise::Civil, format!("a link was garbled: {misbehaved}"));
                 }
             };
             match self.wires[wire].ends[to] {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proto::Name;
 use relay_core::store::StoreId;
+use relay_core::{Event, LinkId};
 
 use crate::cast::CAST;
 use crate::chance::Chance;
@@ -30,15 +31,30 @@ const STEPS: u64 = 400_000;
 /// Something that happens at its time.
 #[derive(Debug, Clone, Copy)]
 pub enum What {
-    Arrive { wire: usize, to: usize },
-    Read { wire: usize, to: usize },
-    Gone { wire: usize, to: usize },
+    Arrive {
+        wire: usize,
+        to: usize,
+    },
+    Read {
+        wire: usize,
+        to: usize,
+    },
+    Gone {
+        wire: usize,
+        to: usize,
+    },
     Start(usize),
     Maintain(usize),
     ClientTick(usize),
     Act(usize),
     Fault(Fault),
     Mend(Fault, usize),
+    /// A planted fault: a node thinks that what it has sent is gone.
+    Forget {
+        host: usize,
+        link: LinkId,
+        bytes: usize,
+    },
 }
 
 /// What came to pass, for the summary.
@@ -87,7 +103,11 @@ pub struct World {
 pub fn run(seed: u64, mutant: Option<Mutant>) -> Report {
     let mut world = World::new(seed, mutant);
     world.live();
-    Report { violation: world.model.violation, tally: world.tally, digest: world.digest }
+    Report {
+        violation: world.model.violation,
+        tally: world.tally,
+        digest: world.digest,
+    }
 }
 
 impl World {
@@ -98,7 +118,9 @@ impl World {
         let mut world = Self {
             now: 0,
             hosts: Vec::new(),
-            clients: clients.map(|own| Client::new(own, plan.rounds, plan.channels)).collect(),
+            clients: clients
+                .map(|own| Client::new(own, plan.rounds, plan.channels))
+                .collect(),
             wires: Vec::new(),
             model: Model::default(),
             tally: Tally::default(),
@@ -126,7 +148,10 @@ impl World {
                 skew_ms: plan.skew_ms,
                 dead: false,
                 node: None,
-                disk: Some(Disk::new(StoreId([index as u8 + 1; 16]), mutant.filter(|_| !plan.hostile))),
+                disk: Some(Disk::new(
+                    StoreId([index as u8 + 1; 16]),
+                    mutant.filter(|_| !plan.hostile),
+                )),
                 wake: None,
                 links: BTreeMap::new(),
                 parent: None,
@@ -199,7 +224,9 @@ impl World {
         for client in 0..self.clients.len() {
             if self.clients[client].kind == Kind::Member && self.clients[client].wire.is_some() {
                 let names = self.publish_new(client);
-                self.model.probes.extend(names.into_iter().map(|name| (client, name)));
+                self.model
+                    .probes
+                    .extend(names.into_iter().map(|name| (client, name)));
             }
         }
         let roots: Vec<_> = (0..self.hosts.len()).map(|host| self.root(host)).collect();
@@ -224,9 +251,12 @@ impl World {
         for client in 0..self.clients.len() {
             let own = &self.clients[client];
             let promised = self.model.promised.iter().copied();
-            let lacks = |name: &Name| !own.got.contains_key(name) && !self.model.lied.contains(name);
-            let names: Vec<Name> =
-                promised.filter(|name| lacks(name) && self.is_long(*name)).take(20).collect();
+            let lacks =
+                |name: &Name| !own.got.contains_key(name) && !self.model.lied.contains(name);
+            let names: Vec<Name> = promised
+                .filter(|name| lacks(name) && self.is_long(*name))
+                .take(20)
+                .collect();
             if own.kind == Kind::Member && !names.is_empty() {
                 asked.extend(names.iter().map(|name| (client, *name)));
                 self.fetch(client, names);
@@ -251,9 +281,17 @@ impl World {
         while self.model.violation.is_none() {
             let event = self.events.first_key_value().map(|(key, _)| *key);
             let wakes = self.hosts.iter().enumerate();
-            let wake = wakes.filter_map(|(host, own)| own.wake.map(|at| (at, host))).min();
-            let next = event.map(|(at, _)| at).into_iter().chain(wake.map(|(at, _)| at)).min();
-            let Some(next) = next.filter(|at| *at <= end) else { break };
+            let wake = wakes
+                .filter_map(|(host, own)| own.wake.map(|at| (at, host)))
+                .min();
+            let next = event
+                .map(|(at, _)| at)
+                .into_iter()
+                .chain(wake.map(|(at, _)| at))
+                .min();
+            let Some(next) = next.filter(|at| *at <= end) else {
+                break;
+            };
             self.now = self.now.max(next);
             self.steps += 1;
             if self.steps > STEPS {
@@ -283,6 +321,16 @@ impl World {
             What::Act(client) => self.act(client),
             What::Fault(fault) => self.strike(fault),
             What::Mend(fault, whom) => self.mend(fault, whom),
+            What::Forget { host, link, bytes } => {
+                self.tell(
+                    host,
+                    Event::Drained {
+                        link,
+                        sends: 1,
+                        bytes,
+                    },
+                );
+            }
         }
     }
 
@@ -314,8 +362,11 @@ impl World {
             return one.half == other.half || !self.split_lans.contains(&one.site);
         }
         // The way out of a split LAN is on one side.
-        let outside =
-            |host: &Host| host.site == 0 || !(self.cut_lans.contains(&host.site) || self.split_lans.contains(&host.site) && host.half);
+        let outside = |host: &Host| {
+            host.site == 0
+                || !(self.cut_lans.contains(&host.site)
+                    || self.split_lans.contains(&host.site) && host.half)
+        };
         outside(one) && outside(other)
     }
 
