@@ -63,7 +63,8 @@ impl Insert {
 pub enum Put {
     /// It is new, under this sequence number.
     New(u64),
-    /// The same bytes were here; the farthest tier now known, and its sequence number.
+    /// The same bytes were here; the farthest tier now known, and its sequence number. If it has to go
+    /// up, it has from now on, whoever brought it first.
     Same(Tier, u64),
     /// Other bytes are here under its name; they stay.
     Conflict,

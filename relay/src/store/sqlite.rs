@@ -359,7 +359,13 @@ fn put(
     if insert.reached > known {
         advance(transaction, name, Progress::Reached(insert.reached))?;
     }
-    Ok(Put::Same(known.max(insert.reached), sequence as u64))
+    let known = known.max(insert.reached);
+    if insert.upward && known < Tier::Origin {
+        transaction
+            .prepare_cached("UPDATE chunks SET upward = 1 WHERE name = ?1 AND NOT upward")?
+            .execute([name.to_bytes().as_slice()])?;
+    }
+    Ok(Put::Same(known, sequence as u64))
 }
 
 fn put_new(transaction: &Transaction<'_>, insert: &Insert) -> rusqlite::Result<u64> {

@@ -341,6 +341,7 @@ impl<S: Store> Node<S> {
         }
         let mut fresh = Vec::new();
         let mut upward = Vec::new();
+        let mut known = Vec::new();
         for ((source, insert), put) in sources.iter().zip(batch.inserts).zip(puts) {
             let Insert {
                 chunk,
@@ -362,9 +363,12 @@ impl<S: Store> Node<S> {
                         not_to,
                     });
                 }
-                Put::Same(tier, _) => {
+                Put::Same(tier, sequence) => {
                     self.counters.duplicates += 1;
                     self.settle(*source, &chunk, tier);
+                    if goes_up {
+                        known.push((sequence, chunk.name(), tier));
+                    }
                 }
                 Put::Conflict => self.refuse(*source, chunk.name(), Refused::Conflict),
             }
@@ -379,6 +383,7 @@ impl<S: Store> Node<S> {
         }
         self.deliver(&fresh);
         self.send_fresh_upward(upward);
+        self.send_known_upward(known);
         self.make_room();
         if lacking {
             self.retry_upward();

@@ -663,3 +663,21 @@ fn a_relay_that_claims_another_ones_store_sets_no_marks_for_it() {
     world.settle();
     assert_eq!(world.clients[reader].chunks(), chunks);
 }
+
+#[test]
+fn what_came_from_above_goes_up_again_when_it_comes_from_below() {
+    // A parent that got it by another way has it, but tells nobody here how far it comes.
+    let mut world = World::new(&TREE);
+    world.join(2, 1);
+    let (early, writer, reader) = (world.client(1), world.client(2), world.client(2));
+    world.subscribe(reader, 1, world.team(), Start::All);
+    let chunk = world.chunk(1, 0);
+    world.publish(early, std::slice::from_ref(&chunk));
+    world.settle();
+    world.publish(writer, std::slice::from_ref(&chunk));
+    world.settle();
+    world.join(1, 0);
+    world.settle();
+    let tiers = [Tier::Cloud, Tier::Cloud, Tier::Origin].map(STORED);
+    assert_eq!(world.clients[writer].outcomes(chunk.name()), tiers);
+}

@@ -5,6 +5,7 @@
 //! reconnect begins again with exactly those whose acknowledgement is missing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use proto::{
     Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, PublicKey, Refused, Start, Tier, Timestamp,
@@ -304,7 +305,7 @@ impl<S: Store> Node<S> {
         self.upstream.parent = None;
         self.upstream.subscribed.clear();
         self.upstream.prefixes.clear();
-        for (link, id) in std::mem::take(&mut self.upstream.fetches).into_values() {
+        for (link, id) in mem::take(&mut self.upstream.fetches).into_values() {
             self.end_fetch(link, id);
         }
         self.tell_reach();
@@ -542,6 +543,29 @@ impl<S: Store> Node<S> {
         self.publish_above(chunks);
     }
 
+    /// Chunks that were here and came from below again: who brought them hears how far they come, so
+    /// they go up from here, too, even if a parent once had them.
+    pub(super) fn send_known_upward(&mut self, known: Vec<(u64, Name, Tier)>) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        let goal = parent.goal();
+        for (sequence, name, reached) in known {
+            if reached >= goal || parent.in_flight.contains(&name) {
+                continue;
+            }
+            if mem::take(&mut parent.live) {
+                parent.position = self.store.last_sequence();
+            }
+            if parent.again.len() < self.config.limits.in_flight {
+                parent.again.insert(name);
+            } else {
+                parent.position = parent.position.min(sequence - 1);
+            }
+        }
+        self.queue_upward();
+    }
+
     fn publish_above(&mut self, chunks: Vec<Chunk>) {
         let Some(link) = self.upstream.link() else {
             return;
@@ -616,10 +640,10 @@ impl<S: Store> Node<S> {
             return;
         };
         parent.retry_at = None;
-        if std::mem::take(&mut parent.live) {
+        if mem::take(&mut parent.live) {
             parent.position = self.store.last_sequence();
         }
-        let behind = std::mem::replace(&mut parent.refused_behind, u64::MAX);
+        let behind = mem::replace(&mut parent.refused_behind, u64::MAX);
         parent.position = parent.position.min(behind);
         parent.again.append(&mut parent.refused);
         self.queue_upward();

@@ -93,8 +93,24 @@ pub fn check<S: Store>(mut fresh: impl FnMut() -> S) {
     usage_follows_what_is_kept(&mut fresh());
     retention_and_eviction_leave_what_has_to_go_up(&mut fresh());
     progress_is_kept(&mut fresh());
+    what_comes_from_below_goes_up_whoever_had_it(&mut fresh());
     resume_points_are_kept(&mut fresh());
     expired_chunks_go_and_their_numbers_stay_used(&mut fresh());
+}
+
+fn what_comes_from_below_goes_up_whoever_had_it(store: &mut impl Store) {
+    let chunk = chunk(name(2, 1), FAR, b"first");
+    for (reached, upward, due) in [
+        (Tier::Cloud, false, 0),
+        (Tier::Local, true, 1),
+        (Tier::Origin, true, 0),
+    ] {
+        let mut again = batch(std::slice::from_ref(&chunk));
+        (again.inserts[0].reached, again.inserts[0].upward) = (reached, upward);
+        store.put_if_absent(&again).expect("room");
+        let stored = store.upward(Tier::Origin, 0, 9).expect("readable");
+        assert_eq!(stored.len(), due);
+    }
 }
 
 fn names_are_filled_once(store: &mut impl Store) {

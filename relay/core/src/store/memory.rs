@@ -123,6 +123,9 @@ impl Tables {
             return Put::Conflict;
         }
         self.advance(name, Progress::Reached(insert.reached));
+        if let Some(row) = self.rows.get_mut(&sequence) {
+            row.upward |= insert.upward && row.reached < Tier::Origin;
+        }
         let reached = self
             .rows
             .get(&sequence)

@@ -352,6 +352,7 @@ fn answered(parts: impl Fn(&[Span]) -> (u32, Vec<Part>), rounds: usize) -> Optio
     let link = LinkId(7000);
     let role = Role::Upstream {
         relay: "liar".into(),
+        key: proto::PublicKey([9; 32]),
     };
     let now = world.now;
     let node = &mut world.nodes[2];
@@ -445,6 +446,7 @@ fn a_parent_that_cannot_reconcile_is_subscribed_to_from_the_beginning() {
     let link = LinkId(7000);
     let role = Role::Upstream {
         relay: "old".into(),
+        key: proto::PublicKey([9; 32]),
     };
     let now = world.now;
     let node = &mut world.nodes[2];
