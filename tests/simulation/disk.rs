@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Chunk, Cursor, Name, Prefix, Tier, Timestamp};
-use relay_core::store::{Batch, MemoryStore, Page, Put, Scan, Store, StoreError, StoreId, Stored};
+use proto::{Chunk, Cursor, Name, Prefix, Span, Tier, Timestamp};
+use relay_core::store::{
+    Account, Batch, Held, Insert, MemoryStore, Page, Put, Scan, Store, StoreError, StoreId, Stored,
+    Usage,
+};
 
 use crate::mutant::Mutant;
 
@@ -84,7 +87,7 @@ impl Disk {
     pub fn all(&mut self, prefix: Prefix) -> Vec<Chunk> {
         let chunks = self
             .memory
-            .range(prefix, None, usize::MAX)
+            .range(prefix.into(), usize::MAX)
             .unwrap_or_default();
         let shown = |chunk: Chunk| {
             self.overwritten
@@ -101,11 +104,9 @@ impl Disk {
 
     /// Stores chunks that nobody has checked: a planted fault.
     pub fn put_unchecked(&mut self, chunks: &[Chunk]) {
-        let inserts = chunks.iter().map(|chunk| relay_core::store::Insert {
-            chunk: chunk.clone(),
-            reached: Tier::Device,
-            upward: true,
-        });
+        let inserts = chunks
+            .iter()
+            .map(|chunk| Insert::new(chunk.clone(), Tier::Device, true));
         let batch = Batch {
             inserts: inserts.collect(),
             ..Batch::default()
@@ -222,14 +223,33 @@ impl Store for Disk {
         Ok(page)
     }
 
-    fn range(
-        &mut self,
-        prefix: Prefix,
-        after: Option<Name>,
-        limit: usize,
-    ) -> Result<Vec<Chunk>, StoreError> {
+    fn range(&mut self, span: Span, limit: usize) -> Result<Vec<Chunk>, StoreError> {
         self.check()?;
-        self.memory.range(prefix, after, limit)
+        self.memory.range(span, limit)
+    }
+
+    fn names(&mut self, span: Span, limit: usize, now: Timestamp) -> Result<Vec<Held>, StoreError> {
+        self.check()?;
+        self.memory.names(span, limit, now)
+    }
+
+    fn in_step(&mut self) -> Result<Option<StoreId>, StoreError> {
+        self.check()?;
+        self.memory.in_step()
+    }
+
+    fn usage(&mut self, account: Account) -> Result<Usage, StoreError> {
+        self.check()?;
+        self.memory.usage(account)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    fn evict(&mut self, bytes: u64, limit: usize) -> Result<usize, StoreError> {
+        self.check()?;
+        self.memory.evict(bytes, limit)
     }
 
     fn upward(&mut self, goal: Tier, above: u64, limit: usize) -> Result<Vec<Stored>, StoreError> {
