@@ -518,7 +518,10 @@ fn a_new_parent_is_asked_and_gets_what_it_lacks() {
         bench.publish(writer, &chunk);
         for (number, store) in [[4; 16], [5; 16]].into_iter().enumerate() {
             let relay = format!("parent {number}");
-            let up = bench.join(Role::Upstream { relay });
+            let up = bench.join(Role::Upstream {
+                relay,
+                key: proto::PublicKey([8; 32]),
+            });
             let Frame::Hello(greeting) = hello(1, 1) else {
                 panic!("a HELLO")
             };
