@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use clap_complete::Shell;
 use thiserror::Error;
 
 use crate::config::{self, Options};
 use crate::organisations::OrganisationError;
+use crate::pages::Pages;
 use crate::pins::PinsError;
 use crate::relay::{ORIGIN_KEY, RELAY_KEY, StartError};
 use crate::tls::{self, KeyError};
@@ -18,7 +18,6 @@ mod check;
 mod doctor;
 mod gc;
 mod org;
-mod page;
 mod run;
 mod status;
 mod trust;
@@ -82,16 +81,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print what makes a shell complete this program's words
-    Completion {
-        /// Which shell.
-        shell: Shell,
-    },
-    /// Write a man page for the program and one for each command
-    Manpage {
-        /// Where to; made when it is not there.
-        dir: PathBuf,
-    },
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -219,8 +210,7 @@ pub fn execute(arguments: Arguments) -> Result<(), Failure> {
             dry_run,
             json,
         } => gc::gc(&options, dry_run, json),
-        Command::Completion { shell } => page::completion(shell),
-        Command::Manpage { dir } => page::manpages(&dir),
+        Command::Pages(pages) => pages.write::<Arguments>().map_err(other),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod endpoint;
 pub mod naming;
+pub mod pages;
 mod profile;
 mod starter;
 pub mod terminal;

@@ -27,6 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(Job::Pages(pages)) = &options.job {
+        return pages.write::<Options>();
+    }
     if let Some(Job::Init { user, device }) = &options.job {
         return join::init(options, user, device);
     }
@@ -45,6 +48,6 @@ fn run(options: &Options) -> Result<(), Failure> {
         Some(Job::Teams) => output::teams(&endpoint, options.json),
         Some(Job::Channels) => output::channels(&endpoint, options.json),
         Some(Job::Devices { team }) => output::devices(&endpoint, options.json, team),
-        Some(Job::Init { .. } | Job::Status) => Ok(()),
+        Some(Job::Pages(_) | Job::Init { .. } | Job::Status) => Ok(()),
     }
 }

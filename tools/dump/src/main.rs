@@ -3,6 +3,7 @@
 //! It is a client of a relay like any other. What it keeps is what relays carry, so that it has, and
 //! needs, no key of any organisation, team or device.
 
+mod diff;
 mod dump;
 mod failure;
 mod files;
@@ -40,6 +41,8 @@ fn run(options: &Options) -> Result<(), Failure> {
         Job::Undump(job) => until_interrupted(undump::run(job, json)),
         Job::Verify(job) => verify::run(job, json),
         Job::Ls(job) => list::run(job, json),
+        Job::Diff(job) => diff::run(job, json),
+        Job::Pages(pages) => pages.write::<Options>().map_err(Failure::General),
     }
 }
 

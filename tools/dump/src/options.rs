@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::Tier;
+use relay::pages::Pages;
 
 const EXAMPLES: &str = "Examples:
   treeline-dump dump treeline://3fa2b1 backup --relay 10.0.0.5:4470#ab12…
@@ -11,6 +12,7 @@ const EXAMPLES: &str = "Examples:
   treeline-dump dump treeline://3fa2b1/message/org-1/team-2 ward3 --relay 10.0.0.5:4470#ab12…
   treeline-dump verify backup --signer 90cd…
   treeline-dump ls backup --json
+  treeline-dump diff backup older
   treeline-dump undump backup --relay 10.0.0.5:4470#ab12… --wait origin
 
 Exit codes: 0 ok, 1 partial, 2 usage or general error, 10 not found, 11 locked, 12 wrong key,
@@ -38,6 +40,10 @@ pub enum Job {
     Verify(VerifyOptions),
     /// Lists how many chunks a dump has, by path and team.
     Ls(LsOptions),
+    /// Lists what one dump has that the other lacks; ends with 1 if there is anything.
+    Diff(DiffOptions),
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +105,14 @@ pub struct LsOptions {
     /// Lists the name of every chunk.
     #[arg(long)]
     pub names: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffOptions {
+    /// A dump.
+    pub first: PathBuf,
+    /// Another dump.
+    pub second: PathBuf,
 }
 
 /// A tier as it is typed.

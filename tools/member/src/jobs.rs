@@ -17,8 +17,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if let Job::Org(Org::Create(found)) = &options.job {
         return create_org(options, found);
     }
+    if let Job::Pages(pages) = &options.job {
+        return pages.write::<Options>();
+    }
     let endpoint = options.profile.open()?;
     match &options.job {
+        Job::Pages(_) => Ok(()),
         Job::Org(_) => show_org(&endpoint, json),
         Job::Team(options::Team::Create { name, suite }) => {
             let command = Command::CreateTeam {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use endpoint_secure_api::Suite;
+use endpoint_secure_client::pages::Pages;
 use endpoint_secure_client::terminal::ProfileOptions;
 
 const EXAMPLES: &str = "Examples:
@@ -34,6 +35,8 @@ pub struct Options {
 /// What to administer.
 #[derive(Debug, Subcommand)]
 pub enum Job {
+    #[command(flatten)]
+    Pages(Pages),
     /// The organisation.
     #[command(subcommand)]
     Org(Org),

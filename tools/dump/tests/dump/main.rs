@@ -379,3 +379,42 @@ fn a_relay_that_will_not_take_more_for_now_is_asked_again() {
     let out = good(&tree.undump(&dir, Tier::Origin, &[]));
     assert_eq!((&out["stored"], &out["refused"]), (&624.into(), &0.into()));
 }
+
+#[test]
+fn diff_lists_what_only_one_dump_has() {
+    let tree = Tree::start();
+    let chain = tree.chain(2, LIFE_MS);
+    let chain_length = tree.say(&chain, 2, 0..10, Tier::Local).len() - 10;
+    let (old, new) = (tree.at("old"), tree.at("new"));
+    good(&tree.dump(&tree.prefix(), &old, Tier::Local));
+    // Its grants are in both.
+    let later = tree
+        .say(&chain, 2, 10..13, Tier::Local)
+        .split_off(chain_length);
+    good(&tree.dump(&tree.prefix(), &new, Tier::Local));
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    good(&tree.run(&["diff", old, old, "--json"]));
+    let differ = tree.run(&["diff", old, new]);
+    fails(&differ, 1, &["differ"]);
+    let text = String::from_utf8(differ.stdout).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let sum = lines.pop().unwrap();
+    assert!(sum.starts_with("13 chunks in both, 0 only in"), "{sum}");
+    let mut expected: Vec<String> = later
+        .iter()
+        .map(|chunk| format!("> {}", chunk.name()))
+        .collect();
+    expected.sort();
+    lines.sort_unstable();
+    assert_eq!(lines, expected);
+    let back = tree.run(&["diff", new, old]);
+    assert_eq!(
+        String::from_utf8(back.stdout)
+            .unwrap()
+            .matches("< ")
+            .count(),
+        3
+    );
+    let shell = tree.run(&["completion", "bash"]);
+    assert!(String::from_utf8(shell.stdout).unwrap().contains("undump"));
+}
