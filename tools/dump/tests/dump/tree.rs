@@ -10,6 +10,7 @@ use proto::{
     Rule, Signer, Tier, Verbs,
 };
 use relay::address::RelayAddress;
+use relay::address::Upstream;
 use relay::client::Client;
 use relay::config::{Admin, Config};
 use relay::driver::now;
@@ -260,10 +261,12 @@ async fn relay(directory: &Path, tier: Tier, parent: Option<&Relay>) -> Relay {
         tier,
         parents: parent
             .iter()
-            .map(|parent| parent.address().clone())
+            .map(|parent| Upstream::Relay(parent.address().clone()))
             .collect(),
         origins: parent.map_or_else(Vec::new, |parent| parent.origins().to_vec()),
         admin: Admin::Off,
+        dns: None,
+        mdns: None,
         log: String::new(),
         log_json: false,
         check_store: false,
