@@ -158,19 +158,21 @@ async fn carry(
     writes: mpsc::Receiver<Bytes>,
 ) -> Result<(), Stopped> {
     let link = *link;
+    let mut gone = Ok(());
     {
         let write = write_frames(handle, link, &mut sink, writes);
         tokio::pin!(write);
         tokio::select! {
             () = read_frames(handle, link, &mut source, decoder) => {
-                handle.send(Event::Disconnected { link }).await?;
+                gone = handle.send(Event::Disconnected { link }).await;
+                // Also a node that has stopped has left its last words.
                 let _ = timeout(LAST_WORDS, write).await;
             }
             () = &mut write => {}
         }
     }
     end(&mut source, &mut sink).await;
-    Ok(())
+    gone
 }
 
 /// Sees to it that the peer gets what was written.
@@ -244,13 +246,8 @@ async fn write_frames(
             return;
         }
         frames.clear();
-        if handle
-            .send(Event::Drained { link, sends, bytes })
-            .await
-            .is_err()
-        {
-            return;
-        }
+        // A node that has stopped need not know; what it left for this link is written all the same.
+        let _ = handle.send(Event::Drained { link, sends, bytes }).await;
     }
 }
 
