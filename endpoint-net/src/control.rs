@@ -1,5 +1,5 @@
 //! The control socket, descriptor 0: packets from the starter (docs/architecture.md, "Starting and
-//! wiring"). This end accepts a configuration and links, and says one line at a time; nothing else.
+//! wiring"). This end accepts a configuration and links, says how it is confined, and one line at a time; nothing else.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use confinement::Isolation;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketType,
     recvmsg, send, sockopt::socket_type,
@@ -65,6 +66,14 @@ impl Control {
     /// When the starter is gone.
     pub fn tell_strangers(&self, json: &str) -> io::Result<()> {
         self.send(b'R', json)
+    }
+
+    /// Says how this process is confined.
+    ///
+    /// # Errors
+    /// When the starter is gone.
+    pub fn tell_isolation(&self, isolation: &Isolation) -> io::Result<()> {
+        self.send(b'I', &isolation.to_string())
     }
 
     fn send(&self, tag: u8, text: &str) -> io::Result<()> {

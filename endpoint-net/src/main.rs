@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use confinement::{Isolation, Places, Role};
 use endpoint_net::control::Control;
 use endpoint_net::net::Options;
 
@@ -28,12 +29,22 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What cannot be made is told when it is used.
+    let _ = relay::relay::make_directory(&arguments.directory);
+    let own = vec![arguments.directory.clone()];
+    let enclosed = confinement::enclose(
+        Role::Net,
+        &Places {
+            own,
+            ..Places::default()
+        },
+    );
     tracing_subscriber::fmt()
         .with_env_filter(arguments.log)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    match run(arguments.directory, arguments.network) {
+    match run(arguments.directory, arguments.network, &enclosed.seal()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("treeline-net: {error}");
@@ -42,8 +53,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(directory: PathBuf, network: Options) -> Result<(), Box<dyn std::error::Error>> {
+fn run(
+    directory: PathBuf,
+    network: Options,
+    isolation: &Isolation,
+) -> Result<(), Box<dyn std::error::Error>> {
     let control = Control::inherited()?;
+    control.tell_isolation(isolation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -7,10 +7,11 @@
 
 pub mod session;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use confinement::Isolation;
 use endpoint_secure_api::{
     Answer, Code, Command, Connectivity, Lock as LockState, Passphrase, Reach, Refusal, Status,
 };
@@ -20,8 +21,8 @@ use crate::lock::{Cost, Lock, LockError, MasterKey};
 use crate::store::{self, Store, StoreError};
 use session::{Failure, Identity, Session};
 
-/// What the isolation line of [`Status`] says in this version.
-const ISOLATION: &str = "none: confinement is not switched on in this version";
+/// How a part is confined that has not told yet.
+const UNHEARD: &str = "it has not said yet";
 /// Changes of teams that are made in one go, at most.
 const PURSUITS: usize = 64;
 /// The longest display name, in characters, and the shortest.
@@ -47,6 +48,8 @@ pub enum Event {
     NetDown,
     /// The network process sent a frame.
     Net(Frame),
+    /// How a part of the endpoint is confined: `secure`, `net`, or its front end.
+    Isolation(String, Isolation),
     /// Nothing happened until the timeout.
     Tick,
 }
@@ -77,6 +80,7 @@ pub struct Device {
     /// The last subscription id: over a lock and an unlock the link stays, and no id comes twice.
     last_id: u32,
     connectivity: Connectivity,
+    isolation: BTreeMap<String, Isolation>,
 }
 
 impl Device {
@@ -94,6 +98,9 @@ impl Device {
             greeted: false,
             last_id: 0,
             connectivity: Connectivity::default(),
+            isolation: ["secure", "net"]
+                .map(|part| (part.to_owned(), Isolation::Partial(UNHEARD.into())))
+                .into(),
         })
     }
 
@@ -108,6 +115,9 @@ impl Device {
             Event::NetUp => self.net_up(now),
             Event::NetDown => self.net_down(now),
             Event::Net(frame) => self.net_frame(frame, now),
+            Event::Isolation(part, isolation) => {
+                self.isolation.insert(part, isolation);
+            }
             Event::Tick => self.in_session(now, Session::tick),
         }
         self.pursue(now);
@@ -176,9 +186,17 @@ impl Device {
             lock,
             profile: self.session.as_ref().map(Session::profile),
             version: env!("CARGO_PKG_VERSION").into(),
-            isolation: ISOLATION.into(),
+            isolation: self.isolation().to_string(),
             connectivity: self.connectivity(),
         })
+    }
+
+    fn isolation(&self) -> Isolation {
+        let parts = self.isolation.iter();
+        let parts: Vec<_> = parts
+            .map(|(part, how)| (part.as_str(), how.clone()))
+            .collect();
+        Isolation::of_all(&parts)
     }
 
     fn connectivity(&self) -> Connectivity {

@@ -2,11 +2,12 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use confinement::{Enclosed, Places, Role};
 use endpoint_secure::device::Device;
 use endpoint_secure::lock::Cost;
 use endpoint_secure::shell::Shell;
@@ -26,11 +27,22 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What this process writes is nobody else's business.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let made = make(&arguments.directory);
+    let own = vec![arguments.directory.clone()];
+    let enclosed = confinement::enclose(
+        Role::Secure,
+        &Places {
+            own,
+            ..Places::default()
+        },
+    );
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("TREELINE_LOG"))
         .with_writer(std::io::stderr)
         .init();
-    match run(&arguments) {
+    match run(&arguments, made, enclosed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("treeline-secure: {error:#}");
@@ -39,11 +51,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn run(arguments: &Arguments, made: anyhow::Result<()>, enclosed: Enclosed) -> anyhow::Result<()> {
     let control = Control::inherited()?;
-    match open(arguments) {
+    match made.and_then(|()| open(&arguments.directory)) {
         Ok((device, _owner)) => {
-            Shell::new(device, control)?.run();
+            let shell = Shell::new(device, control)?;
+            shell.run(enclosed.seal());
             Ok(())
         }
         Err(error) => {
@@ -55,16 +68,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
+/// Makes the directory, which confinement has to find.
+fn make(directory: &Path) -> anyhow::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    let made = builder.create(directory);
+    made.with_context(|| format!("{} cannot be created", directory.display()))
+}
+
 /// Opens the device, and holds its directory: two processes with one ratchet would be a catastrophe.
-fn open(arguments: &Arguments) -> anyhow::Result<(Device, Owner)> {
-    // What this process writes is nobody else's business.
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let directory = &arguments.directory;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("{} cannot be created", directory.display()))?;
+fn open(directory: &Path) -> anyhow::Result<(Device, Owner)> {
     let cannot = || format!("the profile in {} cannot be opened", directory.display());
     let owner = Owner::take(directory).with_context(cannot)?;
     let device = Device::open(directory, Cost::FULL).with_context(cannot)?;

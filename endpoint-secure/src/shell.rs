@@ -1,8 +1,9 @@
 //! The shell around [`Device`]: pipes into events, effects into bytes. It decides nothing.
 //!
-//! One thread reads each pipe, one writes each, and one bounded channel leads to the device's own
-//! thread, which therefore never waits for a peer. A peer that does not read loses its pipe. Source:
-//! docs/architecture.md, "Core and shell".
+//! One thread reads each kind of pipe, one writes each, and one bounded channel leads to the device's
+//! own thread, which therefore never waits for a peer. A peer that does not read loses its pipe. All
+//! threads there will ever be are started by [`Shell::new`]: after it the process may be confined so
+//! that it cannot start another. Source: docs/architecture.md, "Core and shell" and "Confinement".
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -12,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use confinement::Isolation;
 use endpoint_secure_api::codec::{Frame as DoorFrame, Kind};
 use endpoint_secure_api::control::{Control, Tag};
 use endpoint_secure_api::{Code, Refusal};
@@ -21,6 +23,10 @@ use crate::device::{Asker, Device, Effect, Event};
 
 /// Inputs that wait for the device, at most.
 const INPUTS: usize = 256;
+/// New pipes that wait for the thread that serves the one before, which has been cut.
+const HANDOVERS: usize = 16;
+/// Threads of the pool that the group's library brings.
+const POOL: usize = 2;
 /// Frames that wait for a pipe's reader, at most.
 const OUTPUTS: usize = 4096;
 /// The longest sleep.
@@ -35,6 +41,7 @@ enum Input {
     Malformed(Asker),
     Frame(u64, Frame),
     NetGone(u64),
+    Isolation(String, Isolation),
     StarterGone,
 }
 
@@ -63,31 +70,85 @@ impl<T> Pipe<T> {
     }
 }
 
+/// The two threads of one kind of pipe, which serve one pipe after the other.
+struct Lane<T> {
+    reading: SyncSender<(u64, UnixStream)>,
+    writing: SyncSender<(UnixStream, Receiver<T>)>,
+}
+
+impl<T: Send + 'static> Lane<T> {
+    fn start(
+        read: impl Fn(UnixStream, u64) + Send + 'static,
+        write: fn(UnixStream, &Receiver<T>),
+    ) -> io::Result<Self> {
+        let (reading, to_read) = sync_channel::<(u64, UnixStream)>(HANDOVERS);
+        let (writing, to_write) = sync_channel::<(UnixStream, Receiver<T>)>(HANDOVERS);
+        thread::Builder::new().spawn(move || {
+            to_read
+                .iter()
+                .for_each(|(number, stream)| read(stream, number));
+        })?;
+        thread::Builder::new().spawn(move || {
+            to_write
+                .iter()
+                .for_each(|(stream, items)| write(stream, &items));
+        })?;
+        Ok(Self { reading, writing })
+    }
+
+    /// Takes a new pipe. The one before must have been cut.
+    fn open(&self, number: u64, descriptor: OwnedFd) -> Option<Pipe<T>> {
+        let stream = UnixStream::from(descriptor);
+        let (input, output) = (stream.try_clone().ok()?, stream.try_clone().ok()?);
+        let (queue, items) = sync_channel(OUTPUTS);
+        self.writing.try_send((output, items)).ok()?;
+        self.reading.try_send((number, input)).ok()?;
+        Some(Pipe {
+            number,
+            queue,
+            stream,
+        })
+    }
+}
+
 /// The device and its pipes.
 pub struct Shell {
     device: Device,
     control: Control,
     inputs: Receiver<Input>,
-    sender: SyncSender<Input>,
+    doors: Lane<DoorFrame>,
+    links: Lane<Frame>,
     door: Option<Pipe<DoorFrame>>,
     net: Option<Pipe<Frame>>,
     pipes: u64,
 }
 
 impl Shell {
-    /// Starts to read the control socket.
+    /// Starts every thread, and to read the control socket.
     ///
     /// # Errors
     /// What the system says.
     pub fn new(device: Device, control: Control) -> io::Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(POOL);
+        pool.build_global().map_err(io::Error::other)?;
         let (sender, inputs) = sync_channel(INPUTS);
-        let (reading, told) = (control.try_clone()?, sender.clone());
-        thread::spawn(move || read_control(&reading, &told));
+        let (commands, frames) = (sender.clone(), sender.clone());
+        let doors = Lane::start(
+            move |stream, door| read_door(stream, door, &commands),
+            write_door,
+        )?;
+        let links = Lane::start(
+            move |stream, link| read_net(stream, link, &frames),
+            write_net,
+        )?;
+        let reading = control.try_clone()?;
+        thread::Builder::new().spawn(move || read_control(&reading, &sender))?;
         Ok(Self {
             device,
             control,
             inputs,
-            sender,
+            doors,
+            links,
             door: None,
             net: None,
             pipes: 0,
@@ -95,7 +156,8 @@ impl Shell {
     }
 
     /// Runs until the starter is gone.
-    pub fn run(mut self) {
+    pub fn run(mut self, isolation: Isolation) {
+        self.isolated("secure".into(), isolation);
         self.tell(Tag::Line, b"ready");
         loop {
             match self.inputs.recv_timeout(self.sleep()) {
@@ -141,8 +203,13 @@ impl Shell {
                     self.close_net();
                 }
             }
+            Input::Isolation(part, isolation) => self.isolated(part, isolation),
             Input::StarterGone => {}
         }
+    }
+
+    fn isolated(&mut self, part: String, isolation: Isolation) {
+        self.device.handle(Event::Isolation(part, isolation), now());
     }
 
     fn carry_out(&mut self) {
@@ -200,19 +267,13 @@ impl Shell {
             door.cut();
         }
         let number = self.next_number();
-        let sender = self.sender.clone();
-        self.door = open(number, descriptor, write_door, move |stream| {
-            read_door(stream, number, &sender);
-        });
+        self.door = self.doors.open(number, descriptor);
     }
 
     fn open_net(&mut self, descriptor: OwnedFd) {
         self.close_net();
         let number = self.next_number();
-        let sender = self.sender.clone();
-        self.net = open(number, descriptor, write_net, move |stream| {
-            read_net(stream, number, &sender);
-        });
+        self.net = self.links.open(number, descriptor);
         if self.net.is_some() {
             self.device.handle(Event::NetUp, now());
         }
@@ -229,24 +290,6 @@ impl Shell {
         self.pipes += 1;
         self.pipes
     }
-}
-
-fn open<T: Send + 'static>(
-    number: u64,
-    descriptor: OwnedFd,
-    write: fn(UnixStream, &Receiver<T>),
-    read: impl FnOnce(UnixStream) + Send + 'static,
-) -> Option<Pipe<T>> {
-    let stream = UnixStream::from(descriptor);
-    let (input, output) = (stream.try_clone().ok()?, stream.try_clone().ok()?);
-    let (queue, items) = sync_channel(OUTPUTS);
-    thread::spawn(move || write(output, &items));
-    thread::spawn(move || read(input));
-    Some(Pipe {
-        number,
-        queue,
-        stream,
-    })
 }
 
 fn write_door(mut stream: UnixStream, frames: &Receiver<DoorFrame>) {
@@ -319,6 +362,10 @@ fn read_control(control: &Control, inputs: &SyncSender<Input>) {
         let input = match (packet.tag, packet.descriptor) {
             (Tag::Door, Some(descriptor)) => Input::Door(descriptor),
             (Tag::Link, Some(descriptor)) => Input::Net(descriptor),
+            (Tag::Isolation, None) => match isolation(&packet.body) {
+                Some((part, isolation)) => Input::Isolation(part, isolation),
+                None => break,
+            },
             _ => break,
         };
         if inputs.send(input).is_err() {
@@ -326,6 +373,12 @@ fn read_control(control: &Control, inputs: &SyncSender<Input>) {
         }
     }
     inputs.send(Input::StarterGone).ok();
+}
+
+/// `net full`: which part of the endpoint, and how it is confined.
+fn isolation(body: &[u8]) -> Option<(String, Isolation)> {
+    let (part, text) = str::from_utf8(body).ok()?.split_once(' ')?;
+    Some((part.to_owned(), text.parse().ok()?))
 }
 
 fn now() -> Timestamp {

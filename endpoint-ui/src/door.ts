@@ -93,7 +93,7 @@ profile: Profile | null,
  */
 version: string, 
 /**
- * `full`, `partial: <what is missing>` or `none: <why>`.
+ * `full`, `partial (what is missing)` or `none (why)`, of all parts together.
  */
 isolation: string, 
 /**

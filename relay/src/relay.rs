@@ -464,7 +464,11 @@ pub fn own_directory(path: &Path) -> Result<File, StartError> {
     Ok(file)
 }
 
-fn make_directory(path: &Path) -> Result<(), StartError> {
+/// Makes a directory that only this user can read, if there is none.
+///
+/// # Errors
+/// [`StartError::Directory`].
+pub fn make_directory(path: &Path) -> Result<(), StartError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

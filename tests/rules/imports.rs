@@ -5,12 +5,19 @@ use std::process::Command;
 
 /// Package, and the packages of ours that it may name as a dependency.
 const TABLE: &[(&str, &[&str])] = &[
+    ("confinement", &[]),
     ("proto", &[]),
     ("endpoint-secure-api", &[]),
     ("relay-core", &["proto"]),
-    ("relay", &["relay-core", "proto"]),
-    ("endpoint-net", &["relay", "relay-core", "proto"]),
-    ("endpoint-secure", &["endpoint-secure-api", "proto"]),
+    ("relay", &["confinement", "relay-core", "proto"]),
+    (
+        "endpoint-net",
+        &["confinement", "relay", "relay-core", "proto"],
+    ),
+    (
+        "endpoint-secure",
+        &["confinement", "endpoint-secure-api", "proto"],
+    ),
     ("endpoint-secure-client", &["endpoint-secure-api"]),
     ("endpoint-ui", &["endpoint-secure-api"]),
     (

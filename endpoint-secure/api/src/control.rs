@@ -27,6 +27,8 @@ pub enum Tag {
     Configuration = b'C',
     /// Child to starter: `ready`, or why it ends.
     Line = b'L',
+    /// Child to starter: how it is confined. Starter to Secure: the same behind a part's name.
+    Isolation = b'I',
 }
 
 /// One packet.
@@ -145,6 +147,7 @@ impl Control {
             b'N' => Some(Tag::Link),
             b'C' => Some(Tag::Configuration),
             b'L' => Some(Tag::Line),
+            b'I' => Some(Tag::Isolation),
             _ => None,
         };
         match tag {

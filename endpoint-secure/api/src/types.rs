@@ -123,7 +123,7 @@ plain! {
         pub profile: Option<Profile>,
         /// The version of treeline-secure.
         pub version: String,
-        /// `full`, `partial: <what is missing>` or `none: <why>`.
+        /// `full`, `partial (what is missing)` or `none (why)`, of all parts together.
         pub isolation: String,
         /// The network, as last reported.
         pub connectivity: Connectivity,

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use confinement::{Places, Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing_subscriber::EnvFilter;
@@ -14,7 +15,7 @@ use super::{Failure, config_error, other};
 use crate::config::{Config, Options};
 use crate::driver::now;
 use crate::notify::Notify;
-use crate::relay::{Relay, STORE, own_directory};
+use crate::relay::{Relay, STORE, make_directory, own_directory};
 
 /// How often it is looked whether the node lives, without a service manager that asks for it.
 const LOOK: Duration = Duration::from_secs(5);
@@ -34,25 +35,51 @@ pub fn run(options: &Options, rebuild: bool) -> Result<(), Failure> {
     if rebuild {
         move_store_aside(&config)?;
     }
+    // Its socket is made before none can be made any more.
+    let notify = Notify::from_environment();
+    confine(options, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(other)?;
-    runtime.block_on(serve(options, &config, &set_filter))
+    runtime.block_on(serve(options, &config, &set_filter, &notify))
 }
 
-async fn serve(options: &Options, config: &Config, set_filter: &SetFilter) -> Result<(), Failure> {
+/// Before the runtime starts its threads, which inherit it. How well it works is in the log.
+fn confine(options: &Options, config: &Config) -> Result<(), Failure> {
+    make_directory(&config.directory)?;
+    // The file is read again on SIGHUP, and may be another one by then.
+    let read = options
+        .config
+        .iter()
+        .filter_map(|file| file.canonicalize().ok());
+    let places = Places {
+        own: vec![config.directory.clone()],
+        read: read
+            .filter_map(|file| Some(file.parent()?.to_owned()))
+            .collect(),
+        run: Vec::new(),
+    };
+    confinement::enclose(Role::Relay, &places).seal();
+    Ok(())
+}
+
+async fn serve(
+    options: &Options,
+    config: &Config,
+    set_filter: &SetFilter,
+    notify: &Notify,
+) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
     let hangup = signal(SignalKind::hangup()).map_err(other)?;
-    let notify = Notify::from_environment();
     let mut relay = Relay::start(config).await?;
     announce(&relay).map_err(other)?;
     notify.ready(&format!("serves {}", relay.address().place));
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        ended = tend(&mut relay, (options, set_filter), &notify, hangup) => ended,
+        ended = tend(&mut relay, (options, set_filter), notify, hangup) => ended,
     };
     notify.stopping();
     relay.stop().await;

@@ -77,6 +77,8 @@ pub(super) struct Children {
     children: [Child; 3],
     /// The newest network configuration that Secure sent, for a Net that starts later.
     configuration: Option<Vec<u8>>,
+    /// How the other parts said they are confined, for Secure, which tells people.
+    isolation: [Option<Vec<u8>>; 3],
 }
 
 impl Children {
@@ -95,6 +97,7 @@ impl Children {
             pids,
             children,
             configuration: None,
+            isolation: Default::default(),
         };
         for role in ROLES {
             this.spawn(role)?;
@@ -180,6 +183,9 @@ impl Children {
                 if role != Role::Window {
                     self.wire_link();
                 }
+                if role == Role::Secure {
+                    self.tell_isolation();
+                }
                 if role != Role::Net {
                     self.wire_door();
                 }
@@ -196,6 +202,10 @@ impl Children {
             (Role::Secure, Tag::Configuration) => {
                 self.configuration = Some(packet.body);
                 self.configure_net();
+            }
+            (Role::Net | Role::Window, Tag::Isolation) => {
+                self.isolation[role as usize] = Some(packet.body);
+                self.tell_isolation();
             }
             (_, Tag::Line) if packet.body == b"ready" => self.child(role).failures = 0,
             (_, Tag::Line) => {
@@ -331,6 +341,19 @@ impl Children {
                 window.send(Tag::Door, b"", Some(front.as_fd())).ok();
             }
             (DoorSink::Window(_), None) => {}
+        }
+    }
+
+    fn tell_isolation(&self) {
+        let Some(secure) = &self.children[Role::Secure as usize].control else {
+            return;
+        };
+        for (role, told) in ROLES.iter().zip(&self.isolation) {
+            if let Some(text) = told {
+                let body = [name(*role).as_bytes(), b" ", text].concat();
+                // A Secure that is gone is told when it is back.
+                secure.send(Tag::Isolation, &body, None).ok();
+            }
         }
     }
 
