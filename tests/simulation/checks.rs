@@ -55,7 +55,7 @@ impl World {
                     }
                     if !self.model.is_valid(chunk) {
                         self.violated(
-                            Promise::OwnNames,
+                            Promise::P4OwnNames,
                             format!("host {host} served a junk {name}"),
                         );
                     }
@@ -86,7 +86,7 @@ impl World {
         let own = &mut self.hosts[host];
         if here && !own.disk().is_some_and(|disk| disk.holds(name)) && self.is_long(name) {
             self.violated(
-                Promise::OnDisk,
+                Promise::P1OnDisk,
                 format!("host {host} acknowledged {name} before it had it"),
             );
         }
@@ -105,7 +105,7 @@ impl World {
             let name = chunk.name();
             if !self.model.is_valid(&chunk) {
                 self.violated(
-                    Promise::OwnNames,
+                    Promise::P4OwnNames,
                     format!("host {host} holds a junk {name}"),
                 );
             }
@@ -115,7 +115,7 @@ impl World {
                 .or_insert_with(|| chunk.clone());
             if *seen != chunk && outlives(seen) {
                 self.violated(
-                    Promise::TrueBytes,
+                    Promise::P2TrueBytes,
                     format!("{name} has changed at host {host}"),
                 );
             }
@@ -123,7 +123,7 @@ impl World {
         for name in self.hosts[host].acked.clone() {
             let held = self.hosts[host].disk().is_some_and(|disk| disk.holds(name));
             if !held && self.is_long(name) {
-                self.violated(Promise::OnDisk, format!("host {host} has lost {name}"));
+                self.violated(Promise::P1OnDisk, format!("host {host} has lost {name}"));
             }
         }
     }
@@ -160,7 +160,7 @@ impl World {
                     && !self.model.is_disputed(name)
                 {
                     let text = format!("client {reader} has not got {name} from client {author}");
-                    return self.violated(Promise::LanAlone, text);
+                    return self.violated(Promise::P3LanAlone, text);
                 }
             }
         }
@@ -180,7 +180,7 @@ impl World {
             {
                 if self.is_long(name) && !self.model.is_disputed(name) {
                     let text = format!("client {client} waits for an answer to {name}");
-                    self.violated(Promise::Told, text);
+                    self.violated(Promise::P1Told, text);
                 }
             }
             let names: Vec<Name> = self.model.promised.iter().copied().collect();
@@ -189,11 +189,14 @@ impl World {
                 let missing = own.wants(name) && !own.got.contains_key(&name);
                 if missing && self.is_long(name) && !self.model.lied.contains(&name) {
                     let text = format!("client {client} at host {} lacks {name}", own.host);
-                    self.violated(Promise::Delivered, text);
+                    self.violated(Promise::P2Delivered, text);
                 }
             }
             if !self.clients[client].fetches.is_empty() {
-                self.violated(Promise::Gaps, format!("client {client} waits for a fetch"));
+                self.violated(
+                    Promise::P10Gaps,
+                    format!("client {client} waits for a fetch"),
+                );
             }
         }
         for host in 0..self.hosts.len() {
@@ -206,7 +209,7 @@ impl World {
         for (client, name) in asked {
             if !self.clients[*client].got.contains_key(name) {
                 let text = format!("client {client} did not get {name}, which it fetched");
-                return self.violated(Promise::Gaps, text);
+                return self.violated(Promise::P10Gaps, text);
             }
         }
     }

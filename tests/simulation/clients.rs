@@ -248,7 +248,7 @@ impl World {
                 let long = self.is_long(name);
                 if mine && kind == Kind::Member && long && !lied && !disputed {
                     self.violated(
-                        Promise::OwnNames,
+                        Promise::P4OwnNames,
                         format!("an owner's {name} was refused: {reason}"),
                     );
                 }
@@ -261,7 +261,7 @@ impl World {
         self.tally.deliveries += 1;
         if !self.model.is_valid(&chunk) {
             return self.violated(
-                Promise::TrueBytes,
+                Promise::P2TrueBytes,
                 format!("client {client} got a wrong {name}"),
             );
         }
@@ -272,7 +272,7 @@ impl World {
             && crate::checks::outlives(known)
         {
             return self.violated(
-                Promise::TrueBytes,
+                Promise::P2TrueBytes,
                 format!("{name} has changed for client {client}"),
             );
         }
@@ -285,7 +285,7 @@ impl World {
         }
         own.got.insert(name, chunk);
         if again && long {
-            self.violated(Promise::Once, format!("client {client} got {name} twice"));
+            self.violated(Promise::P2Once, format!("client {client} got {name} twice"));
         }
     }
 

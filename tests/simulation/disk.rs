@@ -114,6 +114,17 @@ impl Disk {
         let _ = self.memory.put_if_absent(&batch);
     }
 
+    /// Puts other bytes in the place of those that are here: a planted fault.
+    pub fn put_over(&mut self, chunk: &Chunk) {
+        if self
+            .memory
+            .get(chunk.name())
+            .is_ok_and(|stored| stored.is_some())
+        {
+            self.overwritten.insert(chunk.name(), chunk.clone());
+        }
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if self.dark || self.failing {
             return Err(StoreError::Broken("the disk does not answer".into()));
@@ -129,15 +140,6 @@ impl Disk {
 
     /// What the planted faults do to a batch before it is written.
     fn spoil(&mut self, batch: &Batch) {
-        if self.is(Mutant::ConflictOverwrites) {
-            for insert in &batch.inserts {
-                let known = self.memory.get(insert.chunk.name()).ok().flatten();
-                if known.is_some_and(|stored| stored.chunk != insert.chunk) {
-                    self.overwritten
-                        .insert(insert.chunk.name(), insert.chunk.clone());
-                }
-            }
-        }
         if self.is(Mutant::UnacknowledgedEvicted) && self.full {
             let due = self.memory.upward(Tier::Origin, 0, 4).unwrap_or_default();
             self.evicted
@@ -172,7 +174,7 @@ impl Store for Disk {
         } else {
             usize::MAX
         });
-        let mut puts = self.memory.put_if_absent(batch)?;
+        let puts = self.memory.put_if_absent(batch)?;
         self.commits += 1;
         let marks = batch
             .resume
@@ -182,20 +184,19 @@ impl Store for Disk {
         if self.commits.is_multiple_of(4) {
             self.sync();
         }
-        if self.is(Mutant::ConflictOverwrites) {
-            for put in puts.iter_mut().filter(|put| **put == Put::Conflict) {
-                *put = Put::Same(Tier::Device, 0);
-            }
-        }
         Ok(puts)
     }
 
     fn get(&mut self, name: Name) -> Result<Option<Stored>, StoreError> {
         self.check()?;
-        if self.is(Mutant::ConflictOverwrites) || self.evicted.contains(&name) {
+        if self.evicted.contains(&name) {
             return Ok(None);
         }
-        self.memory.get(name)
+        let mut stored = self.memory.get(name)?;
+        if let Some(stored) = &mut stored {
+            self.show(&mut stored.chunk);
+        }
+        Ok(stored)
     }
 
     fn scan(&mut self, scan: &Scan) -> Result<Page, StoreError> {

@@ -43,8 +43,8 @@ impl World {
             }
             Fault::ClockJump => {
                 let skew = self.chance.between(0, 1_200_000).cast_signed() - 600_000;
+                // Whoever sleeps goes on sleeping for as long as it meant to.
                 self.hosts[host].skew_ms = skew;
-                self.plan_wake(host);
             }
             Fault::SlowReader => {
                 let client = self.chance.index(self.clients.len());

@@ -82,7 +82,7 @@ impl World {
         disk.restart();
         match Node::new(config, disk, clock) {
             Ok(node) => own.node = Some(node),
-            Err(error) => return self.violated(Promise::OnDisk, format!("no start: {error}")),
+            Err(error) => return self.violated(Promise::P1OnDisk, format!("no start: {error}")),
         }
         self.audit(host);
         self.plan_wake(host);
@@ -195,9 +195,11 @@ impl World {
     ) {
         let frame = match (self.mutant, frame) {
             (Some(Mutant::GrantUnchecked), Frame::Publish(chunks)) => {
-                if let Some(disk) = self.hosts[host].disk() {
-                    disk.put_unchecked(&chunks);
-                }
+                self.put_unchecked(host, &chunks);
+                Frame::Publish(chunks)
+            }
+            (Some(Mutant::ConflictOverwrites), Frame::Publish(chunks)) => {
+                self.put_over(host, &chunks);
                 Frame::Publish(chunks)
             }
             (Some(Mutant::ForeignCursorTrusted), frame) => self.trust_cursor(host, frame),

@@ -9,23 +9,23 @@ use proto::{Chunk, Name};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// P1: acknowledged means on disk there.
-    OnDisk,
+    P1OnDisk,
     /// P1: whoever publishes learns how far a chunk has come.
-    Told,
+    P1Told,
     /// P2: what is acknowledged reaches every subscriber after the heal.
-    Delivered,
+    P2Delivered,
     /// P2: once per subscription between resume marks.
-    Once,
+    P2Once,
     /// P2: the bytes that the owner signed, and the same ones for ever at one relay.
-    TrueBytes,
+    P2TrueBytes,
     /// P3: a LAN without the cloud keeps working.
-    LanAlone,
+    P3LanAlone,
     /// P4: only its owner fills a name.
-    OwnNames,
+    P4OwnNames,
     /// P9: queues keep to their limits.
-    Bounded,
+    P9Bounded,
     /// P10: what is missing shows as a gap, and can be fetched.
-    Gaps,
+    P10Gaps,
     /// Interest goes up once.
     InterestOnce,
     /// What has expired is not served.

@@ -102,7 +102,7 @@ impl Plan {
             clouds.insert(chance.index(clouds.len()), hosts.len() - 1);
         }
         let mut clients = Vec::new();
-        for site in 1..=chance.between(1, 3) as usize {
+        for site in 1..=chance.pick(&[1, 1, 1, 2, 2, 3]) {
             add_lan(chance, site, &clouds, (&mut hosts, &mut clients));
         }
         if chance.one_in(2) {
@@ -155,7 +155,7 @@ fn add_lan(
         });
     }
     let serves = locals.is_empty() && chance.one_in(2);
-    for _ in 0..chance.between(1, 3) {
+    for _ in 0..chance.pick(&[1, 1, 2, 2, 3]) {
         let parents = [locals.clone(), turned(chance, clouds)].concat();
         // An endpoint serves its LAN, which has no relay: it is the local relay then.
         let server = serves && locals.is_empty();

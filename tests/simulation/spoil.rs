@@ -150,9 +150,28 @@ impl World {
                 };
             }
             Frame::Publish(chunks) if self.chance.one_in(2) => chunks.clear(),
-            // It is the only one above who has them, and need not pass them on.
-            Frame::Ack(acks) => self.model.lied.extend(acks.iter().map(|(name, _)| *name)),
             _ => {}
+        }
+    }
+
+    /// A planted fault: what nobody had the right to sign is stored.
+    pub fn put_unchecked(&mut self, host: usize, chunks: &[Chunk]) {
+        let junk: Vec<Chunk> = chunks
+            .iter()
+            .filter(|chunk| !self.model.is_valid(chunk))
+            .cloned()
+            .collect();
+        if let Some(disk) = self.hosts[host].disk() {
+            disk.put_unchecked(&junk);
+        }
+    }
+
+    /// A planted fault: the later bytes under a name take the place of the first.
+    pub fn put_over(&mut self, host: usize, chunks: &[Chunk]) {
+        for chunk in chunks.iter().filter(|chunk| self.model.is_valid(chunk)) {
+            if let Some(disk) = self.hosts[host].disk() {
+                disk.put_over(chunk);
+            }
         }
     }
 

@@ -82,7 +82,7 @@ impl World {
             let (bytes, sends) = (limits.outstanding_bytes + 512, limits.outstanding_sends + 1);
             if self.hosts[host].honest && (way.bytes > bytes || way.sends.len() > sends) {
                 let text = format!("{} bytes wait on a link of host {host}", way.bytes);
-                self.violated(Promise::Bounded, text);
+                self.violated(Promise::P9Bounded, text);
             }
             if self.mutant == Some(Mutant::SlowReaderUnbounded) {
                 self.schedule(
