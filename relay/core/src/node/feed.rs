@@ -309,7 +309,7 @@ impl<S: Store> Node<S> {
             && let Err(reason) = self.charge(&chunk, pending)
         {
             if chunk.name().path() == Path::Grant {
-                self.grants.remove(&chunk);
+                self.grants.unstored(&chunk);
             }
             self.refuse(source, chunk.name(), reason);
             return None;
@@ -349,6 +349,9 @@ impl<S: Store> Node<S> {
                 upward: goes_up,
                 ..
             } = insert;
+            if chunk.name().path() == Path::Grant && put != Put::Conflict {
+                self.grants.stored(&chunk);
+            }
             match put {
                 Put::New(sequence) => {
                     self.counters.stored += 1;
@@ -414,12 +417,8 @@ impl<S: Store> Node<S> {
         let mut from_above = !batch.resume.is_empty() || batch.in_step.is_some();
         for (source, insert) in sources.iter().zip(&batch.inserts) {
             let chunk = &insert.chunk;
-            let stored = self
-                .store
-                .get(chunk.name())
-                .is_ok_and(|stored| stored.is_some());
-            if chunk.name().path() == Path::Grant && !stored {
-                self.grants.remove(chunk);
+            if chunk.name().path() == Path::Grant {
+                self.grants.unstored(chunk);
             }
             match source {
                 Source::Published(link) => {

@@ -20,6 +20,8 @@ pub(super) struct Held {
     pub(super) grant: Grant,
     chunk: Chunk,
     depth: usize,
+    /// Whether the store has it: until then it is taken again from whoever shows it.
+    stored: bool,
     /// New chunks a second, if the grant says how many.
     rate: Option<Bucket>,
 }
@@ -88,6 +90,7 @@ impl Grants {
             for chunk in &chunks {
                 // One that does not fit is an orphan or has expired: it is of no use, and no harm.
                 let _ = self.admit(chunk, now);
+                self.stored(chunk);
             }
         }
         Ok(())
@@ -98,12 +101,12 @@ impl Grants {
         self.origins.contains_key(&name.place().origin)
     }
 
-    /// Takes a grant chunk in, if it verifies: `Ok(true)` if it is new.
+    /// Takes a grant chunk in, if it verifies: `Ok(true)` if it is still to be stored.
     pub(super) fn admit(&mut self, chunk: &Chunk, now: Timestamp) -> Result<bool, Refused> {
         let id = GrantId::of(chunk);
         if let Some(held) = self.held.get(&id) {
             return if held.chunk == *chunk {
-                Ok(false)
+                Ok(!held.stored)
             } else {
                 Err(Refused::BadGrant)
             };
@@ -139,6 +142,7 @@ impl Grants {
                 grant,
                 chunk: chunk.clone(),
                 depth,
+                stored: false,
             },
         );
         Ok(true)
@@ -182,9 +186,19 @@ impl Grants {
         chain
     }
 
-    /// Forgets a grant that could not be stored.
-    pub(super) fn remove(&mut self, chunk: &Chunk) {
-        self.held.remove(&GrantId::of(chunk));
+    /// The store has this grant.
+    pub(super) fn stored(&mut self, chunk: &Chunk) {
+        if let Some(held) = self.held.get_mut(&GrantId::of(chunk)) {
+            held.stored = true;
+        }
+    }
+
+    /// Forgets a grant that could not be stored, unless it was before.
+    pub(super) fn unstored(&mut self, chunk: &Chunk) {
+        let id = GrantId::of(chunk);
+        if self.held.get(&id).is_some_and(|held| !held.stored) {
+            self.held.remove(&id);
+        }
     }
 
     /// Forgets what has expired.

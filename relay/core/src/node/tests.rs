@@ -681,3 +681,23 @@ fn what_came_from_above_goes_up_again_when_it_comes_from_below() {
     let tiers = [Tier::Cloud, Tier::Cloud, Tier::Origin].map(STORED);
     assert_eq!(world.clients[writer].outcomes(chunk.name()), tiers);
 }
+
+#[test]
+fn a_grant_that_was_dropped_with_its_link_is_stored_when_another_shows_it() {
+    let mut world = World::new(&[Tier::Origin]);
+    let rude = world.client(0);
+    world.say(rude, &Frame::Ack(vec![]));
+    let writer = world.client(0);
+    let chunk = world.chunk(1, 0);
+    world.publish(writer, std::slice::from_ref(&chunk));
+    world.settle();
+    assert_eq!(
+        world.clients[writer].outcomes(chunk.name()),
+        [STORED(Tier::Origin)]
+    );
+    assert_eq!(
+        world.nodes[0].store().len(),
+        2,
+        "the chunk, and the grant that it needs"
+    );
+}
