@@ -14,6 +14,7 @@ mod model;
 mod mutant;
 mod plan;
 mod spoil;
+mod tally;
 mod wires;
 mod world;
 
@@ -21,7 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mutant::Mutant;
-use world::{Report, Tally, run};
+use tally::Tally;
+use world::{Report, run};
 
 /// Seeds that the test command lives through.
 const SEEDS: u64 = 10_000;
@@ -61,18 +63,6 @@ fn sweep(seeds: std::ops::Range<u64>, wanted: impl Fn(u64, &Report) -> bool + Sy
     })
 }
 
-fn add(total: &mut Tally, part: &Tally) {
-    total.chunks += part.chunks;
-    total.deliveries += part.deliveries;
-    total.duplicates += part.duplicates;
-    total.squats += part.squats;
-    total.lies += part.lies;
-    total.withheld += part.withheld;
-    for (fault, count) in &part.faults {
-        *total.faults.entry(*fault).or_default() += count;
-    }
-}
-
 #[test]
 fn every_promise_holds_under_every_seed() {
     let first = setting("TREELINE_SEED");
@@ -80,26 +70,16 @@ fn every_promise_holds_under_every_seed() {
     let first = first.unwrap_or(0);
     let total = std::sync::Mutex::new(Tally::default());
     let failed = sweep(first..first + count, |_, report| {
-        add(&mut total.lock().expect("no panic"), &report.tally);
+        total.lock().expect("no panic").add(&report.tally);
         report.violation.is_some()
     });
     let total = total.into_inner().expect("no panic");
-    println!(
-        "simulation: {count} seeds from {first}, {} chunks, {} deliveries, {} duplicates, \
-         {} squats, {} lies, {} withheld, faults {:?}",
-        total.chunks,
-        total.deliveries,
-        total.duplicates,
-        total.squats,
-        total.lies,
-        total.withheld,
-        total.faults
-    );
+    println!("simulation: {count} seeds from {first}: {total}");
     if let Some(seed) = failed {
         let violation = run(seed, None).violation.expect("a seed replays exactly");
         panic!(
             "seed {seed}: {:?} at {} ms: {}\nreplay: TREELINE_SEED={seed} cargo test -p tests \
-             --test simulation every_promise -- --nocapture",
+             --test simulation every_promise -- --nocapture (TREELINE_STORY=1 tells what happens)",
             violation.promise, violation.at_ms, violation.text
         );
     }
@@ -135,7 +115,10 @@ fn every_planted_fault_is_caught() {
     });
     let caught = caught.into_inner().expect("no panic");
     for (mutant, found) in &caught {
-        println!("mutant {mutant}: caught by (seed, promise) {found:?}");
+        match found {
+            Some((seed, promise)) => println!("{mutant}: caught by seed {seed}, {promise:?}"),
+            None => println!("{mutant}: not caught by {MUTANT_SEEDS} seeds"),
+        }
     }
     assert!(
         caught.values().all(Option::is_some),

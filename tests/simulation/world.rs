@@ -16,6 +16,7 @@ use crate::hosts::Host;
 use crate::model::{Model, Promise, Violation};
 use crate::mutant::Mutant;
 use crate::plan::{Fault, Kind, Plan};
+use crate::tally::Tally;
 use crate::wires::{End, Wire};
 
 /// How long LANs stay alone while all else is well.
@@ -55,18 +56,6 @@ pub enum What {
         link: LinkId,
         bytes: usize,
     },
-}
-
-/// What came to pass, for the summary.
-#[derive(Debug, Clone, Default)]
-pub struct Tally {
-    pub chunks: u64,
-    pub deliveries: u64,
-    pub duplicates: u64,
-    pub squats: u64,
-    pub lies: u64,
-    pub withheld: u64,
-    pub faults: BTreeMap<Fault, u64>,
 }
 
 pub struct Report {
