@@ -12,12 +12,19 @@ use crate::Role;
 use crate::isolation::Missing;
 
 pub(super) fn install(role: Role, missing: &mut Missing) {
-    let programs = match programs(&calls::table(role)) {
-        Ok(programs) => programs,
-        Err(error) => return missing.lack(format!("no seccomp: {error}")),
-    };
-    for program in programs {
-        missing.step("no seccomp", apply_filter_all_threads(&program));
+    let programs = programs(&calls::table(role)).map_err(|error| error.to_string());
+    let installed = programs.and_then(|programs| {
+        let mut programs = programs.iter();
+        programs.try_for_each(|one| apply_filter_all_threads(one).map_err(|error| told(&error)))
+    });
+    missing.step("no seccomp", installed);
+}
+
+/// What the system says, without the way it came.
+fn told(error: &seccompiler::Error) -> String {
+    match error {
+        seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error) => error.to_string(),
+        other => other.to_string(),
     }
 }
 
