@@ -1,6 +1,4 @@
-//! The real treeline-net between a pretended Secure on its pipe and a real relay on loopback.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! treeline-net as a process, between a pretended Secure on its pipe and a real relay.
 
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -23,19 +21,28 @@ use rustix::net::{
     recv, send, sendmsg, socketpair,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_treeline-net");
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Net {
-    child: Child,
-    control: Option<OwnedFd>,
+/// treeline-net as its starter sees it; killed when dropped.
+pub struct Net {
+    pub child: Child,
+    pub control: Option<OwnedFd>,
 }
 
 impl Net {
-    fn start(directory: &Path) -> Self {
+    pub fn start(directory: &Path) -> Self {
+        Self::spawn(Command::new(PROGRAM), directory)
+    }
+
+    /// Starts it by a command that ends with the program.
+    pub fn spawn(mut command: Command, directory: &Path) -> Self {
         let family = AddressFamily::UNIX;
         let (ours, theirs) =
             socketpair(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_treeline-net"))
+        let child = command
             .arg("--directory")
             .arg(directory)
             .stdin(Stdio::from(theirs))
@@ -59,21 +66,41 @@ impl Net {
         }
     }
 
-    fn configure(&self, origin: &str, relays: &[RelayAddress]) {
+    pub fn configure(&self, origin: &str, relays: &[RelayAddress]) {
         let relays: Vec<String> = relays.iter().map(|relay| format!("\"{relay}\"")).collect();
-        let text = format!(
-            r#"C{{"origins":["{origin}"],"relays":[{}]}}"#,
-            relays.join(",")
-        );
-        send(
-            self.control.as_ref().unwrap(),
-            text.as_bytes(),
-            SendFlags::empty(),
-        )
-        .unwrap();
+        let relays = relays.join(",");
+        self.send(&format!(
+            r#"{{"origins":["{origin}"],"relays":[{relays}]}}"#
+        ));
     }
 
-    fn link(&self) -> Secure {
+    /// Sends a configuration.
+    pub fn send(&self, json: &str) {
+        let control = self.control.as_ref().unwrap();
+        send(control, format!("C{json}").as_bytes(), SendFlags::empty()).unwrap();
+    }
+
+    /// Waits until it tells of relays that somebody has to judge.
+    pub fn strangers(&self) -> serde_json::Value {
+        let control = self.control.as_ref().unwrap();
+        rustix::net::sockopt::set_socket_timeout(
+            control,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(PATIENCE),
+        )
+        .unwrap();
+        let mut packet = vec![0; 33 * 1024];
+        loop {
+            let flags = rustix::net::RecvFlags::empty();
+            let (count, _) = recv(control, &mut packet, flags).unwrap();
+            assert!(count > 0, "it has ended");
+            if packet[0] == b'R' && count > 3 {
+                return serde_json::from_slice(&packet[1..count]).unwrap();
+            }
+        }
+    }
+
+    pub fn link(&self) -> Secure {
         let (near, far) = UnixStream::pair().unwrap();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -112,17 +139,18 @@ impl Drop for Net {
     }
 }
 
-struct Secure {
+/// The Secure of a device, pretended.
+pub struct Secure {
     stream: UnixStream,
     decoder: FrameDecoder,
 }
 
 impl Secure {
-    fn say(&mut self, frame: &Frame) {
+    pub fn say(&mut self, frame: &Frame) {
         self.stream.write_all(&frame.to_bytes()).unwrap();
     }
 
-    fn next(&mut self) -> Frame {
+    pub fn next(&mut self) -> Frame {
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
                 return frame;
@@ -135,7 +163,7 @@ impl Secure {
     }
 
     /// Waits until a name has come as far as a tier, and returns the tiers on the way.
-    fn wait_for(&mut self, name: Name, tier: Tier) -> Vec<Tier> {
+    pub fn wait_for(&mut self, name: Name, tier: Tier) -> Vec<Tier> {
         let mut tiers = Vec::new();
         while tiers.last().is_none_or(|last| *last < tier) {
             if let Frame::Ack(acks) = self.next() {
@@ -151,7 +179,7 @@ impl Secure {
         tiers
     }
 
-    fn chunks(&mut self, count: usize) -> Vec<Chunk> {
+    pub fn chunks(&mut self, count: usize) -> Vec<Chunk> {
         let mut all = Vec::new();
         while all.len() < count {
             if let Frame::Chunks { chunks, .. } = self.next() {
@@ -162,15 +190,16 @@ impl Secure {
     }
 }
 
-struct World {
-    directory: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    registration: Registration,
-    origin: String,
+/// An origin, its one organisation, and folders for processes.
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub runtime: tokio::runtime::Runtime,
+    pub registration: Registration,
+    pub origin: String,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -190,7 +219,7 @@ impl World {
         }
     }
 
-    fn relay(&self, listen: &str) -> Relay {
+    pub fn relay(&self, listen: &str) -> Relay {
         let options = Options {
             directory: Some(self.directory.path().join("origin")),
             listen: Some(listen.into()),
@@ -201,11 +230,11 @@ impl World {
             .unwrap()
     }
 
-    fn net(&self) -> Net {
+    pub fn net(&self) -> Net {
         Net::start(&self.directory.path().join("net"))
     }
 
-    fn chunk(&self, number: u32) -> Chunk {
+    pub fn chunk(&self, number: u32) -> Chunk {
         let name = Name::new(
             self.place(),
             Fields::Message {
@@ -220,7 +249,7 @@ impl World {
         Chunk::sign(name, expiry, grant, b"sealed", &signer).unwrap()
     }
 
-    fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         Place {
             origin: self.registration.origin.origin_id(),
             org: 1,
@@ -228,12 +257,12 @@ impl World {
         }
     }
 
-    fn publish(&self, secure: &mut Secure, chunk: &Chunk) {
+    pub fn publish(&self, secure: &mut Secure, chunk: &Chunk) {
         secure.say(&Frame::Grant(vec![self.registration.grant.clone()]));
         secure.say(&Frame::Publish(vec![chunk.clone()]));
     }
 
-    fn subscribe(&self, secure: &mut Secure) {
+    pub fn subscribe(&self, secure: &mut Secure) {
         let prefix = Name::team_prefix(self.place(), NamePath::Message);
         let (start, order) = (Start::All, Order::OldestFirst);
         secure.say(&Frame::Subscribe {
@@ -243,68 +272,4 @@ impl World {
             order,
         });
     }
-}
-
-#[test]
-fn chunks_go_up_come_back_and_survive_both_processes() {
-    let world = World::new();
-    let mut net = world.net();
-    net.configure(&world.origin, &[]);
-    let mut secure = net.link();
-    let first = world.chunk(1);
-    world.publish(&mut secure, &first);
-    assert_eq!(secure.wait_for(first.name(), Tier::Device), [Tier::Device]);
-
-    // Killed without a relay in sight, it still has the chunk, and sends it when there is one.
-    net.child.kill().unwrap();
-    net.child.wait().unwrap();
-    let relay = world.relay("127.0.0.1:0");
-    let net = world.net();
-    net.configure(&world.origin, std::slice::from_ref(relay.address()));
-    let mut secure = net.link();
-    world.publish(&mut secure, &first);
-    assert_eq!(
-        secure.wait_for(first.name(), Tier::Origin).last(),
-        Some(&Tier::Origin)
-    );
-
-    // What others publish comes down, also after a new link, and after the relay was away.
-    world.subscribe(&mut secure);
-    assert_eq!(secure.chunks(1), std::slice::from_ref(&first));
-    let mut secure = net.link();
-    world.subscribe(&mut secure);
-    assert_eq!(secure.chunks(1), [first]);
-    let place = relay.address().place.clone();
-    world.runtime.block_on(relay.stop());
-    let second = world.chunk(2);
-    world.publish(&mut secure, &second);
-    secure.wait_for(second.name(), Tier::Device);
-    let relay = world.relay(&place);
-    secure.wait_for(second.name(), Tier::Origin);
-    world.runtime.block_on(relay.stop());
-}
-
-#[test]
-fn it_ends_with_the_starter() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut net = Net::start(directory.path());
-    drop(net.control.take());
-    assert!(net.child.wait().unwrap().success());
-}
-
-#[test]
-fn started_by_hand_it_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_treeline-net"))
-        .arg("--directory")
-        .arg(directory.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(out.status.code(), Some(2));
-    assert!(
-        String::from_utf8(out.stderr)
-            .unwrap()
-            .contains("control socket")
-    );
 }
