@@ -62,7 +62,8 @@ impl Options {
 
 /// The local network while it is served.
 struct Lan {
-    _advertised: Advertised,
+    advertised: Advertised,
+    place: SocketAddr,
     endpoint: quinn::Endpoint,
     task: JoinHandle<()>,
 }
@@ -74,30 +75,47 @@ impl Drop for Lan {
     }
 }
 
-#[derive(Serialize)]
-struct Told<'a> {
-    name: &'a str,
-    place: &'a str,
+#[derive(Clone, PartialEq, Serialize)]
+struct Told {
+    name: String,
+    place: String,
     key: String,
     changed: bool,
+    /// This device, which serves its local network: others compare its words.
+    own: bool,
 }
 
-/// Tells who was found and is not used, when that changes.
-async fn tell_strangers(mut strangers: watch::Receiver<Vec<Stranger>>, control: Control) {
-    while strangers.changed().await.is_ok() {
-        let told = strangers.borrow_and_update().clone();
-        let told: Vec<Told<'_>> = told
-            .iter()
-            .map(|stranger| Told {
-                name: &stranger.name,
-                place: &stranger.place,
-                key: stranger.key.to_hex(),
-                changed: stranger.standing == Standing::Changed,
-            })
-            .collect();
+impl From<&Stranger> for Told {
+    fn from(stranger: &Stranger) -> Self {
+        Self {
+            name: stranger.name.clone(),
+            place: stranger.place.clone(),
+            key: stranger.key.to_hex(),
+            changed: stranger.standing == Standing::Changed,
+            own: false,
+        }
+    }
+}
+
+/// Tells who was found and is not used, and what we serve ourselves, when that changes.
+async fn tell_strangers(
+    mut strangers: watch::Receiver<Vec<Stranger>>,
+    mut serving: watch::Receiver<Option<Told>>,
+    control: Control,
+) {
+    loop {
+        let mut told: Vec<Told> = serving.borrow_and_update().iter().cloned().collect();
+        told.extend(strangers.borrow_and_update().iter().map(Told::from));
         if let Ok(json) = serde_json::to_string(&told) {
             // When the starter is gone, we end.
             let _ = control.tell_strangers(&json);
+        }
+        let changed = tokio::select! {
+            changed = strangers.changed() => changed,
+            changed = serving.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }
@@ -154,6 +172,7 @@ fn start(
         options,
         control,
         trust: watch::Sender::new(Trust::default()),
+        serving: watch::Sender::new(None),
         parents: None,
         lan: None,
         link: None,
@@ -181,6 +200,7 @@ struct Net {
     control: Control,
     config: NetworkConfig,
     trust: watch::Sender<Trust>,
+    serving: watch::Sender<Option<Told>>,
     parents: Option<JoinHandle<()>>,
     lan: Option<Lan>,
     link: Option<JoinHandle<()>>,
@@ -204,6 +224,14 @@ impl Net {
         if moved || config.serves() != old.serves() {
             self.lan = None;
             self.lan = config.serves().then(|| self.serve()).flatten();
+            let own = self.lan.as_ref().map(|lan| Told {
+                name: lan.advertised.name().to_owned(),
+                place: lan.place.to_string(),
+                key: self.own.public_key().to_hex(),
+                changed: false,
+                own: true,
+            });
+            self.serving.send_replace(own);
         }
         if moved || config.relays != old.relays {
             self.find_parents();
@@ -228,7 +256,7 @@ impl Net {
         let (offer, candidates) = watch::channel(Vec::new());
         let (tell, strangers) = watch::channel(Vec::new());
         let searching = discovery::search(plan, self.trust.subscribe(), offer, tell);
-        let telling = tell_strangers(strangers, self.control.clone());
+        let telling = tell_strangers(strangers, self.serving.subscribe(), self.control.clone());
         let (handle, own) = (self.handle.clone(), self.own.clone());
         self.parents = Some(tokio::spawn(async move {
             tokio::select! {
@@ -264,7 +292,8 @@ impl Net {
         tracing::info!(%place, "serving the local network");
         let endpoint = listener.endpoint().clone();
         Some(Lan {
-            _advertised: advertised,
+            advertised,
+            place,
             endpoint,
             task: tokio::spawn(listener.accept(self.handle.clone())),
         })

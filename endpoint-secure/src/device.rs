@@ -18,6 +18,7 @@ use endpoint_secure_api::{
 use proto::{Frame, Hello, Tier, Timestamp};
 
 use crate::lock::{Cost, Lock, LockError, MasterKey};
+use crate::relays::{self, Found};
 use crate::store::{self, Store, StoreError};
 use session::{Failure, Identity, Session};
 
@@ -50,6 +51,8 @@ pub enum Event {
     Net(Frame),
     /// How a part of the endpoint is confined: `secure`, `net`, or its front end.
     Isolation(String, Isolation),
+    /// The network process has found relays that somebody has to judge: JSON, not to be trusted.
+    Found(Vec<u8>),
     /// Nothing happened until the timeout.
     Tick,
 }
@@ -81,6 +84,8 @@ pub struct Device {
     last_id: u32,
     connectivity: Connectivity,
     isolation: BTreeMap<String, Isolation>,
+    /// Relays that the network process has found; they stay over a lock and an unlock.
+    found: Vec<Found>,
 }
 
 impl Device {
@@ -101,6 +106,7 @@ impl Device {
             isolation: ["secure", "net"]
                 .map(|part| (part.to_owned(), Isolation::Partial(UNHEARD.into())))
                 .into(),
+            found: Vec::new(),
         })
     }
 
@@ -118,6 +124,7 @@ impl Device {
             Event::Isolation(part, isolation) => {
                 self.isolation.insert(part, isolation);
             }
+            Event::Found(json) => self.found(&json, now),
             Event::Tick => self.in_session(now, Session::tick),
         }
         self.pursue(now);
@@ -255,10 +262,20 @@ impl Device {
         self.session = Some(session);
         self.notify_lock(LockState::Unlocked);
         self.in_session(now, Session::configure);
+        let found = self.found.clone();
+        self.in_session(now, |session| session.found_relays(found));
         if self.link_up {
             self.in_session(now, Session::link_up);
         }
         Ok(Answer::Profile(profile))
+    }
+
+    fn found(&mut self, json: &[u8], now: Timestamp) {
+        // What cannot be read changes nothing: it comes from the process that has the network.
+        if let Some(found) = relays::read(json) {
+            self.found.clone_from(&found);
+            self.in_session(now, |session| session.found_relays(found));
+        }
     }
 
     fn forget(&mut self, now: Timestamp) {

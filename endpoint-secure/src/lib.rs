@@ -18,6 +18,7 @@ mod naming;
 mod operation;
 mod outbox;
 mod pending;
+mod relays;
 mod roles;
 pub mod shell;
 mod states;

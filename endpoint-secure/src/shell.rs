@@ -42,6 +42,7 @@ enum Input {
     Frame(u64, Frame),
     NetGone(u64),
     Isolation(String, Isolation),
+    Found(Vec<u8>),
     StarterGone,
 }
 
@@ -204,6 +205,7 @@ impl Shell {
                 }
             }
             Input::Isolation(part, isolation) => self.isolated(part, isolation),
+            Input::Found(json) => self.device.handle(Event::Found(json), now),
             Input::StarterGone => {}
         }
     }
@@ -366,6 +368,7 @@ fn read_control(control: &Control, inputs: &SyncSender<Input>) {
                 Some((part, isolation)) => Input::Isolation(part, isolation),
                 None => break,
             },
+            (Tag::Relays, None) => Input::Found(packet.body),
             _ => break,
         };
         if inputs.send(input).is_err() {

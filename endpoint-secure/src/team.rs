@@ -91,14 +91,39 @@ impl Identity {
 pub struct Network {
     /// Public keys of origins, in hex.
     pub origins: Vec<String>,
-    /// `host:port#key`.
+    /// `host:port#key`, or domains.
     pub relays: Vec<String>,
+    /// Relays that a person has compared.
+    #[serde(default)]
+    pub pins: Vec<Pin>,
+    /// Keys of relays that a person has refused, in hex.
+    #[serde(default)]
+    pub refused: Vec<String>,
+    /// Whether to serve the local network.
+    #[serde(default)]
+    pub serve: Option<bool>,
+}
+
+/// A relay that a person has compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Its name on its network.
+    pub name: String,
+    /// Its key, in hex.
+    pub key: String,
 }
 
 impl Network {
     /// The configuration as the network process reads it.
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "origins": self.origins, "relays": self.relays }).to_string()
+        serde_json::json!({
+            "origins": self.origins,
+            "relays": self.relays,
+            "pins": self.pins,
+            "refused": self.refused,
+            "serve": self.serve,
+        })
+        .to_string()
     }
 }
 
@@ -533,7 +558,7 @@ impl Session {
             if !is_relay(relay) {
                 return refuse(
                     Code::Configuration,
-                    "a relay is written host:port#key, with a key of 64 hex digits",
+                    "a relay is written host:port#key, with a key of 64 hex digits, or is a domain",
                 );
             }
             if !network.relays.contains(relay) && network.relays.len() < RELAYS {
@@ -636,11 +661,14 @@ impl Session {
     }
 }
 
+/// `host:port#key`, `domain` or `domain#key`. Net reads it exactly; here it is kept from being nonsense.
 fn is_relay(text: &str) -> bool {
-    text.len() <= 300
-        && text.split_once('#').is_some_and(|(address, key)| {
-            address.contains(':') && PublicKey::from_hex(key).is_some()
-        })
+    let (place, key) = match text.split_once('#') {
+        Some((place, key)) => (place, PublicKey::from_hex(key).is_some()),
+        None => (text, !text.contains(':')),
+    };
+    let named = place.contains('.') || place.contains(':');
+    text.len() <= 300 && key && named && !place.contains(char::is_whitespace)
 }
 
 fn found_organisation(registration: &Registration, name: String) -> Result<Organisation, Failure> {

@@ -131,9 +131,47 @@ impl fmt::Debug for Signer {
     }
 }
 
+impl PublicKey {
+    /// Six words of five letters, 96 bits of the key's hash, for people who compare a relay's key by
+    /// voice. The words are proquints (D. S. Wilkerson, arXiv 0901.4016).
+    pub fn words(&self) -> String {
+        let hash = Sha256::new()
+            .chain_update(b"treeline relay words")
+            .chain_update(self.0)
+            .finalize();
+        let word = |pair: &[u8]| -> String {
+            let bits = u16::from_be_bytes([pair[0], pair[1]]);
+            let consonant = |shift: u32| CONSONANTS[usize::from(bits >> shift & 15)];
+            let vowel = |shift: u32| VOWELS[usize::from(bits >> shift & 3)];
+            let letters = [
+                consonant(12),
+                vowel(10),
+                consonant(6),
+                vowel(4),
+                consonant(0),
+            ];
+            letters.map(char::from).iter().collect()
+        };
+        let words: Vec<String> = hash[..12].chunks_exact(2).map(word).collect();
+        words.join(" ")
+    }
+}
+
+const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
+const VOWELS: &[u8; 4] = b"aiou";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_has_six_words_that_can_be_said() {
+        let words = PublicKey([1; 32]).words();
+        assert_eq!(words.split(' ').count(), 6);
+        assert!(words.split(' ').all(|word| word.len() == 5));
+        assert_eq!(words, PublicKey([1; 32]).words());
+        assert_ne!(words, PublicKey([2; 32]).words());
+    }
 
     #[test]
     fn debug_shows_no_seed() {

@@ -240,18 +240,18 @@ fn identity(named: Option<PathBuf>, json: bool) -> Result<(), Failure> {
             directory.display()
         ))
     })?;
-    let key = key.public_key().to_hex();
+    let (key, words) = (key.public_key().to_hex(), key.public_key().words());
     let origin = tls::load(&directory.join(ORIGIN_KEY))?.map(|own| own.public_key().to_hex());
     let mut out = io::stdout().lock();
     let printed = if json {
         writeln!(
             out,
             "{}",
-            serde_json::json!({"version": 1, "key": key, "origin": origin})
+            serde_json::json!({"version": 1, "key": key, "words": words, "origin": origin})
         )
     } else {
         let origin = origin.map_or(String::new(), |origin| format!("origin {origin}\n"));
-        write!(out, "key {key}\n{origin}")
+        write!(out, "key {key}\nwords {words}\n{origin}")
     };
     printed.map_err(other)
 }

@@ -101,10 +101,14 @@ fn two_laptops_and_no_other_machine_exchange_chunks() {
     client.send(&alone);
 
     // It is heard of, and not used until somebody has compared its key.
-    let strangers = client.strangers();
-    assert_eq!(strangers[0]["key"], key(&above).as_str());
-    assert_eq!(strangers[0]["changed"], false);
-    let name = strangers[0]["name"].as_str().unwrap();
+    let stranger = client.stranger(&key(&above));
+    assert_eq!(
+        (&stranger["changed"], &stranger["own"]),
+        (&false.into(), &false.into())
+    );
+    let name = stranger["name"].as_str().unwrap();
+    // Whom to compare it with sees the same there.
+    assert_eq!(server.stranger(&key(&above))["own"], true);
     let pins = |key: &str| {
         let origin = &world.origin;
         format!(
@@ -112,7 +116,7 @@ fn two_laptops_and_no_other_machine_exchange_chunks() {
         )
     };
     client.send(&pins(&"ab".repeat(32)));
-    assert_eq!(client.strangers()[0]["changed"], true);
+    while client.stranger(&key(&above))["changed"] != true {}
     client.send(&pins(&key(&above)));
 
     let (mut here, mut there) = (server.link(), client.link());

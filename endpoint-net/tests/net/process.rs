@@ -80,8 +80,8 @@ impl Net {
         send(control, format!("C{json}").as_bytes(), SendFlags::empty()).unwrap();
     }
 
-    /// Waits until it tells of relays that somebody has to judge.
-    pub fn strangers(&self) -> serde_json::Value {
+    /// Waits until it tells of the relay with this key.
+    pub fn stranger(&self, key: &str) -> serde_json::Value {
         let control = self.control.as_ref().unwrap();
         rustix::net::sockopt::set_socket_timeout(
             control,
@@ -94,8 +94,12 @@ impl Net {
             let flags = rustix::net::RecvFlags::empty();
             let (count, _) = recv(control, &mut packet, flags).unwrap();
             assert!(count > 0, "it has ended");
-            if packet[0] == b'R' && count > 3 {
-                return serde_json::from_slice(&packet[1..count]).unwrap();
+            if packet[0] != b'R' {
+                continue;
+            }
+            let told: Vec<serde_json::Value> = serde_json::from_slice(&packet[1..count]).unwrap();
+            if let Some(relay) = told.into_iter().find(|relay| relay["key"] == key) {
+                return relay;
             }
         }
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     Anchor, Channel, ChannelId, Connectivity, Device, Invite, MessageId, Page, Passphrase, Profile,
-    Role, Status, Suite, Team, TeamId,
+    Relay, Role, Status, Suite, Team, TeamId,
 };
 
 /// A request from a front end.
@@ -148,6 +148,28 @@ pub enum Command {
         /// The newest message that was seen.
         up_to: MessageId,
     },
+    /// Lists the relays that were found and those that were judged. Answer: [`Answer::Relays`].
+    Relays,
+    /// Trusts a relay that was found, after its words were compared. Answer: [`Answer::Done`].
+    TrustRelay {
+        /// Its key, 64 hex digits.
+        key: String,
+    },
+    /// Refuses a relay that was found: it is not asked about again. Answer: [`Answer::Done`].
+    RefuseRelay {
+        /// Its key, 64 hex digits.
+        key: String,
+    },
+    /// Forgets what was judged of a relay. Answer: [`Answer::Done`].
+    ForgetRelay {
+        /// Its key, 64 hex digits.
+        key: String,
+    },
+    /// Says whether this device serves its local network as a relay. Answer: [`Answer::Done`].
+    ServeLan {
+        /// `null`: only while no relay is configured.
+        serve: Option<bool>,
+    },
     /// Asks for the network's state. Answer: [`Answer::Connectivity`].
     Connectivity,
 }
@@ -186,6 +208,8 @@ pub enum Answer {
     Devices(Vec<Device>),
     /// An invite.
     Invite(Invite),
+    /// Relays, by name.
+    Relays(Vec<Relay>),
     /// The message's name.
     Sent(MessageId),
     /// A page of a timeline.

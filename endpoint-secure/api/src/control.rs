@@ -25,6 +25,8 @@ pub enum Tag {
     Link = b'N',
     /// Secure to starter to Net: the network configuration, JSON.
     Configuration = b'C',
+    /// Net to starter to Secure: relays that were found and that somebody has to judge, JSON.
+    Relays = b'R',
     /// Child to starter: `ready`, or why it ends.
     Line = b'L',
     /// Child to starter: how it is confined. Starter to Secure: the same behind a part's name.
@@ -146,6 +148,7 @@ impl Control {
             b'D' => Some(Tag::Door),
             b'N' => Some(Tag::Link),
             b'C' => Some(Tag::Configuration),
+            b'R' => Some(Tag::Relays),
             b'L' => Some(Tag::Line),
             b'I' => Some(Tag::Isolation),
             _ => None,

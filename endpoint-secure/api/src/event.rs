@@ -20,6 +20,8 @@ pub enum Event {
     Messages(ChannelId),
     /// The network changed.
     Connectivity(Connectivity),
+    /// A relay was found that somebody has to judge, or one was judged.
+    Relays,
     /// Something a person should know: one line.
     Notice(String),
 }

@@ -23,5 +23,5 @@ pub use event::Event;
 pub use text::Passphrase;
 pub use types::{
     Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Invite, JoinStage, Lock, Message,
-    MessageId, Page, Profile, Reach, Role, Status, Suite, Team, TeamId,
+    MessageId, Page, Profile, Reach, Relay, Role, Standing, Status, Suite, Team, TeamId,
 };

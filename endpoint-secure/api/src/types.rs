@@ -151,6 +151,35 @@ plain! {
         pub queued: u32,
     }
 
+    /// How a relay that was found stands with this profile.
+    #[derive(Copy)]
+    pub enum Standing {
+        /// Nobody has judged it: it is not used. Compare its words with its operator.
+        Unknown,
+        /// It shows another key than the one that was trusted under its name: it is not used.
+        Changed,
+        /// It is this device, which serves its local network: others compare its words.
+        Own,
+        /// A person has compared it.
+        Trusted,
+        /// A person has refused it.
+        Refused,
+    }
+
+    /// A relay that was found, or that somebody has judged. Configured ones are not among them.
+    pub struct Relay {
+        /// Its name on its network.
+        pub name: String,
+        /// Where it is, as `ip:port`; empty when it is judged and not in sight.
+        pub place: String,
+        /// Its key: 64 lower-case hex digits.
+        pub key: String,
+        /// The same for people who compare it by voice: six words.
+        pub words: String,
+        /// How it stands.
+        pub standing: Standing,
+    }
+
     /// A team this device is in, or has asked to join.
     pub struct Team {
         /// Its number.

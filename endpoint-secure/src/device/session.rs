@@ -20,6 +20,7 @@ use crate::join::Joining;
 use crate::operation::Operation;
 use crate::outbox::Link;
 use crate::pending::Waiting;
+use crate::relays::Found;
 use crate::states::State;
 use crate::store::{Kind, Store, StoreError};
 use crate::team::{Channel, Counters, Network, Organisation, Subscription, Team};
@@ -134,6 +135,7 @@ pub(crate) struct Told {
     pub notices: Vec<String>,
     pub configure: bool,
     pub queue_moved: bool,
+    pub relays: bool,
 }
 
 /// An unlocked device.
@@ -145,6 +147,8 @@ pub struct Session {
     pub(crate) groups: HashMap<i64, Group>,
     pub(crate) link: Link,
     pub(crate) told: Told,
+    /// Relays that the network process has found.
+    pub(crate) found: Vec<Found>,
     /// The name to look at next, when entries were held for the one just taken.
     pub(crate) releasing: Option<Name>,
     pub(crate) releasing_all: bool,
@@ -177,6 +181,7 @@ impl Session {
             groups: HashMap::new(),
             link: Link::after(last_id),
             told: Told::default(),
+            found: Vec::new(),
             releasing: None,
             releasing_all: false,
             changes: 0,
@@ -294,6 +299,11 @@ impl Session {
                 count,
             } => self.timeline(channel, anchor, count),
             Command::MarkRead { up_to } => self.mark_read(up_to),
+            Command::Relays => Ok(self.relays()),
+            Command::TrustRelay { key } => self.trust_relay(&key),
+            Command::RefuseRelay { key } => self.refuse_relay(&key),
+            Command::ForgetRelay { key } => self.forget_relay(&key),
+            Command::ServeLan { serve } => self.serve_lan(serve),
             Command::Status
             | Command::CreateProfile { .. }
             | Command::Unlock { .. }
@@ -335,6 +345,7 @@ impl Session {
             .into_iter()
             .chain(told.channels.into_iter().map(ApiEvent::Channels))
             .chain(told.messages.into_iter().map(ApiEvent::Messages))
+            .chain(told.relays.then_some(ApiEvent::Relays))
             .chain(told.notices.into_iter().map(ApiEvent::Notice));
         self.effects.extend(events.map(Effect::Event));
         if told.configure {

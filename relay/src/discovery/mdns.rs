@@ -68,6 +68,13 @@ pub struct Advertised {
     name: String,
 }
 
+impl Advertised {
+    /// The name under which others hear of it.
+    pub fn name(&self) -> &str {
+        self.name.split('.').next().unwrap_or_default()
+    }
+}
+
 impl Drop for Advertised {
     fn drop(&mut self) {
         // Others notice by themselves when the goodbye does not get out.

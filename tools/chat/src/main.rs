@@ -9,6 +9,7 @@ mod join;
 mod options;
 mod output;
 mod read;
+mod relays;
 mod send;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         }
         Some(Job::Teams) => output::teams(&endpoint, options.json),
         Some(Job::Channels) => output::channels(&endpoint, options.json),
+        Some(Job::Relays(job)) => relays::run(&endpoint, options.json, job),
         Some(Job::Devices { team }) => output::devices(&endpoint, options.json, team),
         Some(Job::Pages(_) | Job::Init { .. } | Job::Status) => Ok(()),
     }

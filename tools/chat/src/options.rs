@@ -78,8 +78,57 @@ pub enum Job {
         #[arg(long, default_value_t = 60)]
         count: usize,
     },
+    /// Lists and judges the relays that were found on the local network.
+    #[command(subcommand)]
+    Relays(Relays),
     /// Says whether the profile is locked, and how this process is isolated.
     Status,
+}
+
+/// What to do with relays.
+#[derive(Debug, Subcommand)]
+pub enum Relays {
+    /// Prints those that were found or judged: how each stands, its words, its key, its name.
+    List {
+        /// Waits up to so many seconds until one is there.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+        wait: u64,
+    },
+    /// Trusts a relay, after its words were compared with what its operator sees.
+    Trust {
+        /// Its key, 64 hex digits.
+        key: String,
+        /// Waits up to so many seconds until it is found.
+        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        wait: u64,
+    },
+    /// Refuses a relay: it is not asked about again.
+    Refuse {
+        /// Its key, 64 hex digits.
+        key: String,
+    },
+    /// Forgets that a relay was trusted or refused.
+    Forget {
+        /// Its key, 64 hex digits.
+        key: String,
+    },
+    /// Says whether this device serves its local network as a relay.
+    Serve {
+        /// on, off, or auto: only while no relay is configured.
+        #[arg(value_enum)]
+        whether: Whether,
+    },
+}
+
+/// On, off, or by the circumstances.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Whether {
+    /// Always.
+    On,
+    /// Never.
+    Off,
+    /// While no relay is configured.
+    Auto,
 }
 
 #[derive(Debug, Args)]

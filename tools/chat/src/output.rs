@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::channel::{PATIENCE, channels as channels_of, teams as all_teams};
 
 /// Prints `{"v":1,"kind":…,…}`.
-fn object<T: Serialize>(kind: &str, value: &T) {
+pub fn object<T: Serialize>(kind: &str, value: &T) {
     let mut object = serde_json::json!({ "v": 1, "kind": kind });
     if let (Some(object), Ok(serde_json::Value::Object(fields))) =
         (object.as_object_mut(), serde_json::to_value(value))

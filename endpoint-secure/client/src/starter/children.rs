@@ -79,6 +79,8 @@ pub(super) struct Children {
     configuration: Option<Vec<u8>>,
     /// How the other parts said they are confined, for Secure, which tells people.
     isolation: [Option<Vec<u8>>; 3],
+    /// The newest list of relays that Net has found, for a Secure that starts later.
+    found: Option<Vec<u8>>,
 }
 
 impl Children {
@@ -98,6 +100,7 @@ impl Children {
             children,
             configuration: None,
             isolation: Default::default(),
+            found: None,
         };
         for role in ROLES {
             this.spawn(role)?;
@@ -206,6 +209,10 @@ impl Children {
             (Role::Net | Role::Window, Tag::Isolation) => {
                 self.isolation[role as usize] = Some(packet.body);
                 self.tell_isolation();
+            }
+            (Role::Net, Tag::Relays) => {
+                self.found = Some(packet.body);
+                self.tell_found();
             }
             (_, Tag::Line) if packet.body == b"ready" => self.child(role).failures = 0,
             (_, Tag::Line) => {
@@ -316,6 +323,7 @@ impl Children {
             return;
         };
         self.configure_net();
+        self.tell_found();
         for (role, end) in [(Role::Secure, secure), (Role::Net, net)] {
             if let Some(control) = &self.child(role).control {
                 control.send(Tag::Link, b"", Some(end.as_fd())).ok();
@@ -354,6 +362,13 @@ impl Children {
                 // A Secure that is gone is told when it is back.
                 secure.send(Tag::Isolation, &body, None).ok();
             }
+        }
+    }
+
+    fn tell_found(&self) {
+        let secure = self.children[Role::Secure as usize].control.as_ref();
+        if let (Some(secure), Some(found)) = (secure, &self.found) {
+            secure.send(Tag::Relays, found, None).ok();
         }
     }
 

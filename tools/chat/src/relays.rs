@@ -1,0 +1,94 @@
+//! Relays of the local network: who was found, and what a person says of them.
+
+use std::time::{Duration, Instant};
+
+use endpoint_secure_api::{Answer, Command, Event, Relay, Standing};
+use endpoint_secure_client::Endpoint;
+use endpoint_secure_client::terminal::{Failure, unexpected};
+
+use crate::channel::PATIENCE;
+use crate::options::{Relays, Whether};
+use crate::output::object;
+
+/// Carries out a command on relays.
+pub fn run(endpoint: &Endpoint, json: bool, job: &Relays) -> Result<(), Failure> {
+    match job {
+        Relays::List { wait } => {
+            for relay in found(endpoint, *wait, |relays| !relays.is_empty())? {
+                print(json, &relay);
+            }
+            Ok(())
+        }
+        Relays::Trust { key, wait } => {
+            let key = key.to_ascii_lowercase();
+            found(endpoint, *wait, |all| {
+                all.iter().any(|relay| relay.key == key)
+            })?;
+            done(endpoint, &Command::TrustRelay { key })
+        }
+        Relays::Refuse { key } => {
+            let key = key.to_ascii_lowercase();
+            found(endpoint, 10, |all| all.iter().any(|relay| relay.key == key))?;
+            done(endpoint, &Command::RefuseRelay { key })
+        }
+        Relays::Forget { key } => {
+            let key = key.to_ascii_lowercase();
+            done(endpoint, &Command::ForgetRelay { key })
+        }
+        Relays::Serve { whether } => {
+            let serve = match whether {
+                Whether::On => Some(true),
+                Whether::Off => Some(false),
+                Whether::Auto => None,
+            };
+            done(endpoint, &Command::ServeLan { serve })
+        }
+    }
+}
+
+fn done(endpoint: &Endpoint, command: &Command) -> Result<(), Failure> {
+    match endpoint.call_when_back(command, PATIENCE)? {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The relays, as soon as they are enough, or when the time is over.
+fn found(
+    endpoint: &Endpoint,
+    seconds: u64,
+    enough: impl Fn(&[Relay]) -> bool,
+) -> Result<Vec<Relay>, Failure> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        let Answer::Relays(relays) = endpoint.call_when_back(&Command::Relays, PATIENCE)? else {
+            return Err(unexpected());
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if enough(&relays) || left.is_zero() {
+            return Ok(relays);
+        }
+        while let Some(event) = endpoint.next_event(left) {
+            if event == Event::Relays {
+                break;
+            }
+        }
+    }
+}
+
+fn print(json: bool, relay: &Relay) {
+    if json {
+        return object("relay", relay);
+    }
+    let standing = match relay.standing {
+        Standing::Unknown => "not judged yet",
+        Standing::Changed => "OTHER KEY",
+        Standing::Own => "this device",
+        Standing::Trusted => "trusted",
+        Standing::Refused => "refused",
+    };
+    let Relay {
+        words, key, name, ..
+    } = relay;
+    println!("{standing}  {words}  {key}  {name}");
+}
