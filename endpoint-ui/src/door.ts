@@ -2,6 +2,30 @@
 
 export type Lock = "empty" | "locked" | "unlocked";
 
+export type Standing = "unknown" | "changed" | "own" | "trusted" | "refused";
+
+export type Relay = { 
+/**
+ * Its name on its network.
+ */
+name: string, 
+/**
+ * Where it is, as `ip:port`; empty when it is judged and not in sight.
+ */
+place: string, 
+/**
+ * Its key: 64 lower-case hex digits.
+ */
+key: string, 
+/**
+ * The same for people who compare it by voice: six words.
+ */
+words: string, 
+/**
+ * How it stands.
+ */
+standing: Standing, };
+
 export type Suite = "postQuantum" | "classic";
 
 export type Role = "owner" | "admin" | "member" | "guest";
@@ -442,9 +466,25 @@ count: number, } | { "command": "markRead",
 /**
  * The newest message that was seen.
  */
-upTo: MessageId, } | { "command": "connectivity" };
+upTo: MessageId, } | { "command": "relays" } | { "command": "trustRelay", 
+/**
+ * Its key, 64 hex digits.
+ */
+key: string, } | { "command": "refuseRelay", 
+/**
+ * Its key, 64 hex digits.
+ */
+key: string, } | { "command": "forgetRelay", 
+/**
+ * Its key, 64 hex digits.
+ */
+key: string, } | { "command": "serveLan", 
+/**
+ * `null`: only while no relay is configured.
+ */
+serve: boolean | null, } | { "command": "connectivity" };
 
-export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
+export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
 
 export type Code = "usage" | "notFound" | "locked" | "wrongPassphrase" | "unreachable" | "verification" | "configuration" | "forbidden" | "storage";
 
@@ -458,4 +498,4 @@ code: Code,
  */
 text: string, };
 
-export type Event = { "event": "lock", "value": Lock } | { "event": "teams" } | { "event": "channels", "value": TeamId } | { "event": "messages", "value": ChannelId } | { "event": "connectivity", "value": Connectivity } | { "event": "notice", "value": string };
+export type Event = { "event": "lock", "value": Lock } | { "event": "teams" } | { "event": "channels", "value": TeamId } | { "event": "messages", "value": ChannelId } | { "event": "connectivity", "value": Connectivity } | { "event": "relays" } | { "event": "notice", "value": string };
