@@ -46,6 +46,11 @@ type Kinds = {
   timeline: "page";
   markRead: "done";
   connectivity: "connectivity";
+  relays: "relays";
+  trustRelay: "done";
+  refuseRelay: "done";
+  forgetRelay: "done";
+  serveLan: "done";
 };
 type Named<C extends Command["command"]> = Extract<Command, { command: C }>;
 type Value<K extends Answer["answer"]> =

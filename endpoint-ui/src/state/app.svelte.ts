@@ -29,6 +29,7 @@ class App {
   readonly timeline = new Timeline();
   /** The text that was begun in each channel; forgotten when locked. */
   readonly drafts = new Map<string, string>();
+  readonly #asked = new Set<string>();
 
   #notices = 0;
 
@@ -179,8 +180,22 @@ class App {
       case "connectivity":
         this.connectivity = hint.value;
         return;
+      case "relays":
+        return this.#askAboutRelays();
       case "notice":
         this.tell(hint.value);
+    }
+  }
+
+  /** A relay that nobody has judged is said once; it is judged in the terminal client. */
+  async #askAboutRelays(): Promise<void> {
+    for (const relay of await ask({ command: "relays" })) {
+      if (relay.standing === "unknown" && !this.#asked.has(relay.key)) {
+        this.tell(`Found a relay on your network: ${relay.words}. Compare the words, then: treeline-chat relays trust`);
+      } else if (relay.standing === "changed" && !this.#asked.has(relay.key)) {
+        this.tell(`The relay ${relay.name} shows another key than before. It is not used.`);
+      }
+      this.#asked.add(relay.key);
     }
   }
 

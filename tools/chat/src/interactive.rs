@@ -10,7 +10,7 @@ use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::terminal::{Failure, departed};
 
 use crate::channel::{Reader, channels, find, page, teams};
-use crate::{output, send};
+use crate::{output, relays, send};
 
 const HELP: &str = "/channels          lists the channels
 /join TEAM/CHANNEL reads and writes there
@@ -141,6 +141,10 @@ impl Session<'_> {
                     Reach::Cloud => "cloud",
                 };
                 println!("-- {reach}, {} queued", state.queued);
+                Ok(())
+            }
+            Some(Event::Relays) => {
+                relays::tell(self.endpoint)?;
                 Ok(())
             }
             Some(Event::Notice(line)) => {

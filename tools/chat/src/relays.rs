@@ -46,6 +46,24 @@ pub fn run(endpoint: &Endpoint, json: bool, job: &Relays) -> Result<(), Failure>
     }
 }
 
+/// Says which relays wait to be judged.
+pub fn tell(endpoint: &Endpoint) -> Result<(), Failure> {
+    for relay in found(endpoint, 0, |_| true)? {
+        match relay.standing {
+            Standing::Unknown => println!(
+                "-- found a relay: {}; compare the words, then: treeline-chat relays trust {}",
+                relay.words, relay.key
+            ),
+            Standing::Changed => println!(
+                "-- the relay {} shows another key than before: it is not used",
+                relay.name
+            ),
+            Standing::Own | Standing::Trusted | Standing::Refused => {}
+        }
+    }
+    Ok(())
+}
+
 fn done(endpoint: &Endpoint, command: &Command) -> Result<(), Failure> {
     match endpoint.call_when_back(command, PATIENCE)? {
         Answer::Done => Ok(()),
