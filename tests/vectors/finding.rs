@@ -175,3 +175,36 @@ fn a_relay_that_was_heard_of_is_used_only_with_a_known_key() {
     assert_eq!(judge(vec![], &pinned(key)), (true, 0));
     assert_eq!(judge(vec![], &pinned(origin)), (false, 1));
 }
+
+/// P-FIND-6
+#[test]
+fn a_device_is_a_local_relay_to_its_neighbours_and_a_device_to_itself() {
+    let config = Config {
+        tier: Tier::Device,
+        origins: Vec::new(),
+        limits: Limits::default(),
+    };
+    let mut node = Node::new(config, MemoryStore::new(StoreId([1; 16])), NOW).unwrap();
+    for (number, role, tier) in [
+        (1, Role::Downstream, Tier::Device),
+        (2, Role::Neighbour, Tier::Local),
+    ] {
+        let link = LinkId(number);
+        node.handle(Event::Connected { link, role }, NOW);
+        let hello = Frame::Hello(node.hello());
+        node.handle(Event::Received { link, frame: hello }, NOW);
+        let mut decoder = FrameDecoder::default();
+        while let Some(effect) = node.next_effect() {
+            if let Effect::Send { bytes, .. } = effect {
+                decoder.push(&bytes);
+            }
+        }
+        let Some(Frame::Hello(hello)) = decoder.next_frame().unwrap() else {
+            panic!("no HELLO")
+        };
+        let reach = decoder.next_frame().unwrap();
+        assert_eq!(hello.tier, tier);
+        let relay = String::new();
+        assert_eq!(reach, Some(Frame::Reach { tier, relay }));
+    }
+}
