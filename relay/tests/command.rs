@@ -55,8 +55,14 @@ fn it_says_where_it_is_and_ends_cleanly_on_a_signal() {
         let origin = lines[1].strip_prefix("origin ").unwrap();
         assert_eq!(lines[2], "tier origin");
         let identity = output(&["identity"], directory.path());
-        let expected = format!("key {key}\norigin {origin}\n");
-        assert_eq!(String::from_utf8(identity.stdout).unwrap(), expected);
+        let identity = String::from_utf8(identity.stdout).unwrap();
+        let said: Vec<_> = identity.lines().collect();
+        assert_eq!(said[0], format!("key {key}"));
+        assert_eq!(
+            said[1].strip_prefix("words ").unwrap().split(' ').count(),
+            6
+        );
+        assert_eq!(said[2..], [format!("origin {origin}")]);
         let identity = output(&["identity", "--json"], directory.path());
         let json: serde_json::Value = serde_json::from_slice(&identity.stdout).unwrap();
         assert_eq!(
