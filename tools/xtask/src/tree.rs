@@ -1,13 +1,18 @@
 //! Three relays on loopback: origin, cloud, local, each the parent of the next.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::process::{Process, line_in, output};
 
 const START: Duration = Duration::from_secs(30);
+/// Ports looked at in search of a free one.
+const PORTS_TRIED: usize = 100;
 
 /// The running tree.
 pub struct Tree {
@@ -119,8 +124,21 @@ pub fn relay(
     ))
 }
 
-/// An address on loopback that nothing uses at this moment.
+/// An address on loopback that nothing uses at this moment, over UDP and over TCP. It lies below the
+/// numbers that the system gives to sockets without one, so that none of those takes it meanwhile, and
+/// so does the number of the relay's admin listener.
+///
+/// # Errors
+/// When all that were tried are in use.
 pub fn free_address() -> Result<String> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
-    Ok(socket.local_addr()?.to_string())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS_TRIED {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = process::id().wrapping_mul(101).wrapping_add(next) % 10_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_000 + u16::try_from(number)?));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+            return Ok(address.to_string());
+        }
+    }
+    bail!("no port is free on loopback")
 }
