@@ -25,7 +25,7 @@ use crate::naming;
 use crate::operation::What;
 use crate::pending::Taken;
 use crate::roles::{Deed, Roles};
-use crate::states::{Done, Fence, Notes, State};
+use crate::states::{Done, Fence, Notes, State, Welcomed};
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{Kind, StoreError, decode, encode};
 use crate::team::{Seed, Team, issue};
@@ -168,6 +168,7 @@ impl Session {
             let bundle: Result<Bundle, StoreError> = decode(bundle);
             (candidate.leaf.clone(), bundle)
         });
+        let packages: Vec<Vec<u8>> = change.add.iter().map(|(one, _)| one.bytes()).collect();
         let (removed, roles) = (change.remove.clone(), change.roles.clone());
         self.load_group(id, from)?;
         let key = self.groups[&from].export(&self.crypto, COMMIT_KEY)?;
@@ -189,6 +190,7 @@ impl Session {
         let effect = Effect {
             author: team.device,
             added: &added,
+            packages: &packages,
             removed: &removed,
             roles: roles.as_ref().unwrap_or(&parent.roles),
         };
@@ -215,6 +217,7 @@ impl Session {
             .add
             .as_ref()
             .map(|(candidate, _)| candidate.leaf.device);
+        notes.turn = back.map_or(0, |device| self.next_turn(team.id, device));
         for device in change.remove.iter().filter(|one| Some(**one) != back) {
             for channel in self.channels_of(team.id) {
                 let feed = self.memory.feeds.get(&(channel.row, *device));
@@ -242,6 +245,12 @@ impl Session {
                 .push((*device, self.admins_grant(team, *device, PublicKey(key))?));
         }
         Ok(notes)
+    }
+
+    /// How often a device will have been welcomed with the next welcome.
+    pub(crate) fn next_turn(&self, team: TeamId, device: u32) -> u32 {
+        let last = self.last_welcome(team, device);
+        last.map_or(0, |(turn, _)| turn) + 1
     }
 
     fn post_commit(
@@ -461,6 +470,7 @@ impl Session {
         let effect = Effect {
             author: committed.author.device,
             added: &committed.added,
+            packages: &committed.packages,
             removed: &committed.removed,
             roles: &committed.roles,
         };
@@ -491,6 +501,7 @@ impl Session {
 struct Effect<'a> {
     author: u32,
     added: &'a [Leaf],
+    packages: &'a [Vec<u8>],
     removed: &'a [u32],
     roles: &'a Roles,
 }
@@ -515,6 +526,13 @@ fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Not
         _ => Class::Update,
     };
     let newcomers = effect.added.iter();
+    let welcomed = newcomers.clone().zip(effect.packages);
+    let welcomed = welcomed
+        .map(|(leaf, package)| Welcomed {
+            device: leaf.device,
+            package: package.clone(),
+        })
+        .collect();
     State {
         team: parent.team,
         id: StateId::default(),
@@ -526,6 +544,7 @@ fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Not
             author: effect.author,
             class,
             removed,
+            welcomed,
             digest,
             notes,
         }),

@@ -175,6 +175,12 @@ impl Device {
         }
     }
 
+    /// The unlocked device, for tests that look into it or make it lie.
+    #[cfg(test)]
+    pub(crate) fn open_session(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
+    }
+
     fn session(&mut self) -> Result<&mut Session, Refusal> {
         self.session
             .as_mut()

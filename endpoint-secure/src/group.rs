@@ -170,6 +170,8 @@ pub struct Committed {
     pub author: Leaf,
     /// Devices that it adds.
     pub added: Vec<Leaf>,
+    /// Their key packages.
+    pub packages: Vec<Vec<u8>>,
     /// Devices that it removes.
     pub removed: Vec<u32>,
     /// The roles after it.
@@ -437,6 +439,15 @@ impl Group {
             return Err(invalid());
         };
         let (added, removed) = self.changes(index, &staged).ok_or_else(invalid)?;
+        let packages: Option<Vec<_>> = staged
+            .add_proposals()
+            .map(|add| {
+                add.add_proposal()
+                    .key_package()
+                    .tls_serialize_detached()
+                    .ok()
+            })
+            .collect();
         let context = staged.group_context();
         let roles = read_roles(context.extensions()).ok_or_else(invalid)?;
         if context.extensions() != &context_of(&roles)? {
@@ -454,6 +465,7 @@ impl Group {
             group,
             author,
             added,
+            packages: packages.ok_or_else(invalid)?,
             removed,
             roles,
             notes: notes.to_vec(),

@@ -419,7 +419,12 @@ impl Session {
     ) -> Result<(Group, Bundle), GroupError> {
         let admin = author.credential.publishing_key().fingerprint();
         let is_admin = group.roles()?.rank(author.device).is_some();
-        if admin.0 != joining.invite.admin || !is_admin {
+        // Who is in already is welcomed again by any admin whom it knows.
+        let known = self.states(joining.team).any(|state| {
+            state.roles.rank(author.device).is_some()
+                && state.used.key(author.device) == Some(author.credential.publishing)
+        });
+        if !is_admin || (admin.0 != joining.invite.admin && !known) {
             return Err(GroupError::Invalid("the welcome's author"));
         }
         let bundle: Bundle = decode(&bundle).map_err(|_| GroupError::Invalid("the welcome"))?;

@@ -21,6 +21,8 @@ mod pending;
 mod relays;
 mod roles;
 pub mod shell;
+#[cfg(test)]
+mod simulation;
 mod states;
 mod store;
 mod team;

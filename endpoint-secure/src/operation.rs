@@ -75,7 +75,7 @@ pub struct Operation {
     pub what: What,
     /// The state that its last commit made; none before the first.
     pub made: Option<StateId>,
-    /// Of an addition: how often the device was welcomed.
+    /// How often a commit was made for it.
     pub turn: u32,
 }
 
@@ -247,6 +247,40 @@ impl Session {
         for device in own {
             self.ask_for(id, What::Remove { device })?;
         }
+        self.welcome_again(id, verdict)
+    }
+
+    /// Devices that are in, and whose last welcome led to a branch that lost: they do not know the
+    /// way back, and any admin shows it to them.
+    fn welcome_again(&mut self, id: TeamId, verdict: &Verdict) -> Result<(), Failure> {
+        let team = self.team(id)?;
+        let Some(tip) = self.memory.states.get(&(id, verdict.tip())) else {
+            return Ok(());
+        };
+        if team.removed || tip.roles.rank(team.device).is_none() {
+            return Ok(());
+        }
+        let lost = self.states(id).filter(|state| !verdict.holds(state.id));
+        let again: Vec<What> = lost
+            .filter_map(|state| Some((state.id, state.commit.as_ref()?)))
+            .flat_map(|(at, commit)| commit.welcomed.iter().map(move |one| (at, one)))
+            .filter(|(at, one)| {
+                let last = self.last_welcome(id, one.device);
+                tip.devices.contains(&one.device) && last.is_some_and(|(_, last)| last.id == *at)
+            })
+            .filter_map(|(_, one)| {
+                let key = tip.used.key(one.device)?;
+                let package = one.package.clone();
+                let fingerprint = proto::PublicKey(key).fingerprint().0;
+                Some(What::Add {
+                    fingerprint,
+                    package,
+                })
+            })
+            .collect();
+        for what in again {
+            self.ask_for(id, what)?;
+        }
         Ok(())
     }
 
@@ -357,7 +391,7 @@ impl Session {
             return Ok(None);
         }
         Ok(match &operation.what {
-            What::Add { package, .. } => self.addition(team, tip, operation, package)?,
+            What::Add { package, .. } => self.addition(team, tip, package)?,
             What::Remove { device } => {
                 let sense = tip.devices.contains(device) && roles.outranks(team.device, *device);
                 let after = roles.without(&[*device]);
@@ -393,7 +427,6 @@ impl Session {
         &self,
         team: &Team,
         tip: &State,
-        operation: &Operation,
         package: &[u8],
     ) -> Result<Option<Change>, Failure> {
         let Ok(candidate) = Candidate::read(&self.crypto, team.id, team.suite, package) else {
@@ -407,10 +440,12 @@ impl Session {
         if known.is_some_and(|key| !is_in || key != publishing.0) {
             return Ok(None);
         }
-        if is_in && operation.made.is_none() {
+        let last = self.last_welcome(team.id, device);
+        if is_in && last.is_none_or(|(_, state)| self.on_path(team.id, state.id)) {
             return Ok(None);
         }
-        let bundle = self.bundle(team, tip, &candidate.leaf, operation.turn + 1)?;
+        let turn = self.next_turn(team.id, device);
+        let bundle = self.bundle(team, tip, &candidate.leaf, turn)?;
         Ok(Some(Change {
             add: Some((candidate, bundle)),
             remove: is_in.then_some(device).into_iter().collect(),

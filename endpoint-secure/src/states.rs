@@ -65,10 +65,22 @@ pub struct Done {
     pub class: Class,
     /// Whom it removes.
     pub removed: Vec<u32>,
+    /// Whom it adds or welcomes again.
+    pub welcomed: Vec<Welcomed>,
     /// The SHA-256 of the MLS message.
     pub digest: [u8; 32],
     /// What its author wrote beside it.
     pub notes: Notes,
+}
+
+/// A device that a commit has welcomed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Welcomed {
+    /// Its number.
+    pub device: u32,
+    /// Its key package: on a branch that loses, it needs another welcome.
+    #[serde(with = "crate::store::bytes")]
+    pub package: Vec<u8>,
 }
 
 /// What travels, signed, beside a commit.
@@ -78,6 +90,8 @@ pub struct Notes {
     pub fences: Vec<Fence>,
     /// Grants for those who become admins.
     pub grants: Vec<(u32, Vec<Vec<u8>>)>,
+    /// How often those it adds have been welcomed; the last welcome counts for them.
+    pub turn: u32,
 }
 
 /// Where a removed device's feed of a channel ends.
@@ -348,6 +362,16 @@ impl Session {
     pub(crate) fn is_sealed(&self, team: TeamId, state: StateId) -> bool {
         let verdict = self.memory.verdicts.get(&team);
         verdict.is_some_and(|verdict| verdict.sealed.contains(&state))
+    }
+
+    /// The last welcome of a device that is known: how often it was welcomed then, and where to.
+    pub(crate) fn last_welcome(&self, team: TeamId, device: u32) -> Option<(u32, &State)> {
+        let welcomes = self.states(team).filter_map(|state| {
+            let commit = state.commit.as_ref()?;
+            let it = commit.welcomed.iter().any(|one| one.device == device);
+            it.then_some((commit.notes.turn, state))
+        });
+        welcomes.max_by_key(|(turn, state)| (*turn, state.id))
     }
 
     /// Where the feed of somebody who was removed ends; none for somebody who was not.

@@ -84,6 +84,9 @@ pub struct Store {
     seal: Sealer,
     /// Rows of MLS state written in this transaction: one message rewrites a row several times.
     fresh: RefCell<MlsRows>,
+    /// Writes that are left until the process is killed, in a test.
+    #[cfg(test)]
+    left: std::cell::Cell<Option<u32>>,
 }
 
 impl Store {
@@ -111,6 +114,8 @@ impl Store {
             db,
             seal: Sealer::new(master),
             fresh: RefCell::default(),
+            #[cfg(test)]
+            left: std::cell::Cell::new(None),
         })
     }
 
@@ -129,8 +134,47 @@ impl Store {
     /// [`StoreError::Database`], for example a full disk: then [`Store::roll_back`].
     pub fn commit(&self) -> Result<(), StoreError> {
         self.flush_mls()?;
+        self.write_point()?;
         self.db.prepare_cached("COMMIT")?.execute([])?;
+        self.write_point()
+    }
+
+    /// A place at which a test may kill the process: before and after each write.
+    #[cfg(test)]
+    fn write_point(&self) -> Result<(), StoreError> {
+        match self.left.get() {
+            Some(0) => Err(StoreError::Random),
+            Some(left) => {
+                self.left.set(Some(left - 1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    #[expect(clippy::unnecessary_wraps, reason = "it fails in tests")]
+    fn write_point(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Lets so many writes succeed, and no other.
+    #[cfg(test)]
+    pub(crate) fn crash_after(&self, writes: u32) {
+        self.left.set(Some(writes));
+    }
+
+    /// Lets all writes succeed.
+    #[cfg(test)]
+    pub(crate) fn crash_never(&self) {
+        self.left.set(None);
+    }
+
+    /// Whether a write has failed for that reason.
+    #[cfg(test)]
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.left.get() == Some(0)
     }
 
     /// Forgets everything since [`Store::begin`].
@@ -152,6 +196,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn put<T: Serialize>(&self, kind: Kind, key: &[u8], value: &T) -> Result<(), StoreError> {
+        self.write_point()?;
         let row = self.hide(kind, key);
         let plain = encode(value)?;
         let sealed = self.seal.seal("record", &place(kind, &row), &plain)?;
@@ -186,6 +231,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn delete(&self, kind: Kind, key: &[u8]) -> Result<(), StoreError> {
+        self.write_point()?;
         self.db
             .prepare_cached("DELETE FROM record WHERE kind = ?1 AND row = ?2")?
             .execute(params![kind as u8, self.hide(kind, key)])?;
@@ -218,6 +264,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn keep_pending(&self, name: u128, chunk: &[u8]) -> Result<(), StoreError> {
+        self.write_point()?;
         self.db
             .prepare_cached("INSERT OR REPLACE INTO pending (name, chunk) VALUES (?1, ?2)")?
             .execute(params![name.to_be_bytes(), chunk])?;
@@ -229,6 +276,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn drop_pending(&self, name: u128) -> Result<(), StoreError> {
+        self.write_point()?;
         self.db
             .prepare_cached("DELETE FROM pending WHERE name = ?1")?
             .execute([name.to_be_bytes()])?;

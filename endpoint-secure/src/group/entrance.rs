@@ -38,6 +38,12 @@ pub fn key_package(
 }
 
 impl Candidate {
+    /// The key package's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        // What was read can be written.
+        self.package.tls_serialize_detached().unwrap_or_default()
+    }
+
     /// Reads and verifies a key package for a team.
     ///
     /// # Errors

@@ -86,6 +86,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn put_message(&self, kept: &Kept) -> Result<(), StoreError> {
+        self.write_point()?;
         let key = key(kept.channel, kept.device, kept.number);
         let sealed = self.seal.seal("message", &key, &encode(&kept.sealed)?)?;
         self.db

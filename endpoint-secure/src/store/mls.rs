@@ -38,6 +38,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub fn delete_mls(&self, namespace: i64) -> Result<(), StoreError> {
         self.fresh.borrow_mut().retain(|key, _| key.0 != namespace);
+        self.write_point()?;
         self.db
             .prepare_cached("DELETE FROM mls WHERE namespace = ?1")?
             .execute([namespace])?;
@@ -47,6 +48,7 @@ impl Store {
     /// Writes the rows of this transaction.
     pub(super) fn flush_mls(&self) -> Result<(), StoreError> {
         for ((namespace, row), value) in self.fresh.borrow_mut().drain() {
+            self.write_point()?;
             match value {
                 Some(plain) => {
                     let sealed = self.seal.seal("mls", &place(namespace, &row), &plain)?;

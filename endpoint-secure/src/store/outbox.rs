@@ -30,6 +30,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn post(&self, chunk: &Chunk, owner: Owner) -> Result<(), StoreError> {
+        self.write_point()?;
         self.db
             .prepare_cached(
                 "INSERT INTO outbox (name, chunk, tier, channel, device, first)
@@ -86,6 +87,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub fn acknowledge(&self, name: Name, tier: Tier) -> Result<Option<(Owner, Tier)>, StoreError> {
+        self.write_point()?;
         let name = name.to_bytes();
         let owner: Option<Owner> = self
             .db
