@@ -223,6 +223,10 @@ impl Run<'_> {
             }
             if truth.devices.contains(&number) {
                 let tip = self.world.tip(at).expect("it is in");
+                if tip.id != truth.id {
+                    self.world.describe(0);
+                    self.world.describe(at);
+                }
                 assert_eq!(tip.id, truth.id, "seed {seed}: {at} is elsewhere");
                 assert_eq!(
                     (tip.devices, tip.roles),
@@ -253,7 +257,10 @@ impl Run<'_> {
             )
             .ok();
         self.world.settle();
-        assert!(self.world.say(0, "after all", 1), "seed {seed}: the owner cannot write");
+        assert!(
+            self.world.say(0, "after all", 1),
+            "seed {seed}: the owner cannot write"
+        );
         self.world.settle();
         for at in 0..ALL {
             let texts = self.world.texts(at);
@@ -427,6 +434,13 @@ fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
         session.store.crash_never();
     }
     world.settle();
+    let before = template.world().tip(0).unwrap().epoch;
+    check_deed(&mut world, deed, point, before);
+    killed
+}
+
+/// It was done once, all are in the same state, and nothing is torn.
+fn check_deed(world: &mut World, deed: Deed, point: u32, before: u64) {
     let truth = world.tip(0).unwrap();
     let (devices, epochs) = match deed {
         Deed::Add => (5, 1),
@@ -434,7 +448,6 @@ fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
         Deed::Send => (4, 0),
     };
     assert_eq!(truth.devices.len(), devices, "{deed:?} at {point}");
-    let before = template.world().tip(0).unwrap().epoch;
     assert_eq!(
         truth.epoch,
         before + epochs,
@@ -472,5 +485,4 @@ fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
         panic!("no connectivity");
     };
     assert_eq!(state.queued, 0, "{deed:?} at {point}");
-    killed
 }

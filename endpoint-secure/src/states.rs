@@ -50,7 +50,7 @@ pub struct State {
     pub used: Used,
     /// Who has written a message in it.
     pub witnesses: BTreeSet<u32>,
-    /// Of a state where this device came in: how often it had been welcomed. The last one counts.
+    /// How often this device had been welcomed when it came in here; 0 elsewhere. The last one counts.
     pub turn: u32,
 }
 
@@ -216,7 +216,7 @@ impl Session {
             // Its own commit was heard of, and could not be entered.
             Some(known) if known.commit.is_some() => State {
                 namespace: state.namespace,
-                turn: 0,
+                turn: state.turn,
                 ..known.clone()
             },
             _ => state,
@@ -342,14 +342,31 @@ impl Session {
 
     fn verdict(&self, team: TeamId) -> Verdict {
         let known: Vec<Known<'_>> = self.states(team).map(State::known).collect();
-        let root = self
-            .states(team)
-            .filter(|state| {
-                let parent = state.parent();
-                parent.is_none_or(|parent| !self.memory.states.contains_key(&(team, parent)))
-            })
-            .max_by_key(|state| (state.turn, std::cmp::Reverse((state.epoch, state.id))));
-        root.map_or_else(Verdict::default, |root| branch::judge(root.id, &known))
+        let mut turns: BTreeMap<StateId, (u32, u64)> = BTreeMap::new();
+        for state in self.states(team) {
+            let root = self.root_of(state);
+            let (turn, epoch) = turns.entry(root.id).or_default();
+            *turn = state.turn.max(*turn);
+            *epoch = root.epoch;
+        }
+        // Several only where this device was welcomed again.
+        let root = turns
+            .iter()
+            .max_by_key(|(id, (turn, epoch))| (*turn, std::cmp::Reverse((*epoch, **id))))
+            .map(|(id, _)| *id);
+        root.map_or_else(Verdict::default, |root| branch::judge(root, &known))
+    }
+
+    /// The oldest state that is known and leads to a state.
+    fn root_of<'a>(&'a self, state: &'a State) -> &'a State {
+        let mut at = state;
+        while let Some(parent) = at
+            .parent()
+            .and_then(|id| self.memory.states.get(&(at.team, id)))
+        {
+            at = parent;
+        }
+        at
     }
 
     /// Whether a state is on the way to the one in use.
@@ -395,6 +412,7 @@ impl Session {
     fn prune_states(&mut self, team: TeamId) -> Result<(), Failure> {
         while let Some(oldest) = self.superfluous(team) {
             let keep = self.memory.verdicts[&team].path.get(1).copied();
+            self.hand_on_turn(team, oldest, keep)?;
             let mut gone = BTreeSet::from([oldest]);
             loop {
                 let more: Vec<StateId> = self
@@ -415,6 +433,31 @@ impl Session {
             self.memory.verdicts.insert(team, verdict);
         }
         Ok(())
+    }
+
+    /// The next state becomes where this device came in.
+    fn hand_on_turn(
+        &mut self,
+        team: TeamId,
+        from: StateId,
+        to: Option<StateId>,
+    ) -> Result<(), Failure> {
+        let turn = self
+            .memory
+            .states
+            .get(&(team, from))
+            .map_or(0, |state| state.turn);
+        let next = to.and_then(|to| self.memory.states.get(&(team, to)));
+        match next {
+            Some(next) if next.turn < turn => {
+                let next = State {
+                    turn,
+                    ..next.clone()
+                };
+                self.put_state(next)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The oldest state of the path, if it is to go.

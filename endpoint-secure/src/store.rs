@@ -154,7 +154,6 @@ impl Store {
 
     #[cfg(not(test))]
     #[inline]
-    #[expect(clippy::unnecessary_wraps, reason = "it fails in tests")]
     fn write_point(&self) -> Result<(), StoreError> {
         Ok(())
     }

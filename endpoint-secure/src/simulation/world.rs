@@ -582,4 +582,57 @@ impl World {
         let team = session.team(team).ok()?.clone();
         session.tip(&team).ok().cloned()
     }
+
+    /// Prints what a device knows of the team's states, for a seed that fails.
+    pub fn describe(&mut self, at: usize) {
+        let team = self.team;
+        let told = self.peers[at].told.clone();
+        let Some(session) = self.peers[at]
+            .device
+            .as_mut()
+            .and_then(Device::open_session)
+        else {
+            return;
+        };
+        println!("peer {at}: {told:?}");
+        let mut states: Vec<&State> = session.states(team).collect();
+        states.sort_by_key(|state| (state.epoch, state.id));
+        for state in states {
+            let mark = if session.on_path(team, state.id) {
+                '*'
+            } else {
+                ' '
+            };
+            let how = state.commit.as_ref().map(|one| {
+                let welcomed: Vec<u32> = one.welcomed.iter().map(|one| one.device).collect();
+                (
+                    one.parent[0],
+                    one.author,
+                    one.class,
+                    one.removed.clone(),
+                    welcomed,
+                    one.notes.turn,
+                )
+            });
+            println!(
+                "{mark} {} {:3} {:?} turn {} inside {} spoke {:?} admins {:?}",
+                state.epoch,
+                state.id[0],
+                how,
+                state.turn,
+                state.namespace.is_some(),
+                state.witnesses,
+                state.roles.admins
+            );
+        }
+        println!(
+            "waits: {:?}",
+            session
+                .memory
+                .operations
+                .values()
+                .map(|one| (&one.what, one.made))
+                .collect::<Vec<_>>()
+        );
+    }
 }
