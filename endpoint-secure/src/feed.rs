@@ -22,6 +22,8 @@ use crate::team::{Team, channel_bytes};
 
 /// How long relays keep a message, in milliseconds: a year.
 const LIFE_MS: u64 = 365 * DAY_MS;
+/// Messages from behind fences that are kept, at most.
+const FENCED: usize = 4096;
 /// Numbers of a feed: 20 bits of the name.
 const NUMBERS: u32 = 1 << 20;
 
@@ -40,6 +42,19 @@ pub struct Feed {
     pub lamport: u64,
     /// The first number that this device could ever read.
     pub base: u32,
+}
+
+/// A message from behind its author's fence: kept, for the branch with that fence may lose.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fenced {
+    /// Where it was written.
+    pub channel: ChannelId,
+    /// The local number of the channel.
+    pub row: i64,
+    /// Its author.
+    pub device: u32,
+    /// Its number.
+    pub number: u32,
 }
 
 /// An entry of somebody else, as it came out of the group.
@@ -409,8 +424,10 @@ impl Session {
         }
         // Also what is too late to be shown is evidence of where its author stood.
         self.witness(team.id, id, device)?;
+        let team = &self.team(team.id)?.clone();
         let ends = self.fence(team, device, channel);
-        if ends.is_some_and(|next| entry.number >= next) {
+        let fenced = ends.is_some_and(|next| entry.number >= next);
+        if fenced && self.memory.fenced.len() >= FENCED {
             return Ok(());
         }
         let row = self.know_channel(team.id, channel, "")?;
@@ -422,31 +439,27 @@ impl Session {
             .map(|state: &State| &state.roles);
         let is_admin = roles.is_some_and(|roles| roles.rank(device).is_some());
         let may = roles.is_some_and(|roles| roles.may_write(device, channel));
-        let text = entry.kind == kind::TEXT && channel > 0 && may;
-        self.store.put_message(&Kept {
-            channel: row,
-            device,
-            number: entry.number,
-            chunks: arrived.chunks,
-            // An author's clock may be ahead; nothing stands in the future.
-            sent_ms: entry.created_ms.min(self.now.millis()),
-            shown: text && std::str::from_utf8(&entry.body).is_ok(),
-            own: false,
-            delivery: Delivery::Origin,
-            sealed: Sealed {
-                user: arrived.leaf.credential.user.clone(),
-                device_name: arrived.leaf.credential.device_name.clone(),
-                kind: entry.kind,
-                body: entry.body.clone(),
-                hash: arrived.hash,
-                failure: String::new(),
-                state: id,
-            },
-        })?;
+        let text = entry.kind == kind::TEXT
+            && channel > 0
+            && may
+            && std::str::from_utf8(&entry.body).is_ok();
+        self.put_arrived((row, device, id), &arrived, text && !fenced)?;
+        if fenced && text {
+            self.note_fenced(Fenced {
+                channel: ChannelId {
+                    team: team.id,
+                    channel,
+                },
+                row,
+                device,
+                number: entry.number,
+            })?;
+        }
         self.move_feed(team, row, &arrived)?;
         if entry.kind == kind::NAME
             && channel == 0
             && is_admin
+            && !fenced
             && let Some((channel, name)) = message::read_name(&entry.body)
         {
             self.learn_name(team.id, (channel, &name), (entry.lamport, device))?;
@@ -455,6 +468,65 @@ impl Session {
             team: team.id,
             channel,
         });
+        Ok(())
+    }
+
+    fn put_arrived(
+        &self,
+        (channel, device, state): (i64, u32, StateId),
+        arrived: &Arrived,
+        shown: bool,
+    ) -> Result<(), Failure> {
+        let (entry, credential) = (&arrived.entry, &arrived.leaf.credential);
+        Ok(self.store.put_message(&Kept {
+            channel,
+            device,
+            number: entry.number,
+            chunks: arrived.chunks,
+            // An author's clock may be ahead; nothing stands in the future.
+            sent_ms: entry.created_ms.min(self.now.millis()),
+            shown,
+            own: false,
+            delivery: Delivery::Origin,
+            sealed: Sealed {
+                user: credential.user.clone(),
+                device_name: credential.device_name.clone(),
+                kind: entry.kind,
+                body: entry.body.clone(),
+                hash: arrived.hash,
+                failure: String::new(),
+                state,
+            },
+        })?)
+    }
+
+    fn note_fenced(&mut self, fenced: Fenced) -> Result<(), Failure> {
+        let key = (fenced.row, fenced.device, fenced.number);
+        self.store.put(Kind::Fenced, &fenced_bytes(key), &fenced)?;
+        self.memory.fenced.insert(key, fenced);
+        Ok(())
+    }
+
+    /// Shows what came from behind a fence that is not on the way to the tip any more.
+    pub(crate) fn lift_fences(&mut self, team: &Team) -> Result<(), Failure> {
+        let ours = self.memory.fenced.values();
+        let free: Vec<Fenced> = ours
+            .filter(|one| one.channel.team == team.id)
+            .filter(|one| {
+                let ends = self.fence(team, one.device, one.channel.channel);
+                ends.is_none_or(|next| one.number < next)
+            })
+            .cloned()
+            .collect();
+        for one in free {
+            let key = (one.row, one.device, one.number);
+            if let Some(mut kept) = self.store.message(one.row, one.device, one.number)? {
+                kept.shown = true;
+                self.store.put_message(&kept)?;
+            }
+            self.store.delete(Kind::Fenced, &fenced_bytes(key))?;
+            self.memory.fenced.remove(&key);
+        }
         Ok(())
     }
 
@@ -496,6 +568,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn fenced_bytes((row, device, number): (i64, u32, u32)) -> Vec<u8> {
+    let (device, number) = (device.to_be_bytes(), number.to_be_bytes());
+    [&row.to_be_bytes()[..], &device, &number].concat()
 }
 
 fn aad(state: StateId, name: Name) -> Vec<u8> {

@@ -355,7 +355,8 @@ impl Session {
         let Ok(bundle) = bundle else {
             return Ok(Taken::Done);
         };
-        if self.memory.teams.contains_key(&id) && bundle.turn <= joining.turn {
+        if bundle.turn <= joining.turn {
+            // Welcomes come in any order, and the last one counts.
             return Ok(Taken::Done);
         }
         if bundle.version != 1 || !bundle.tree.1.is_multiple_of(TREE_RUN) {
@@ -441,6 +442,8 @@ impl Session {
         self.unsubscribe(tree_prefix(&joining))?;
         joining.welcome.clear();
         joining.fetching = false;
+        let entered = self.states(joining.team).map(|state| state.turn);
+        joining.turn = entered.max().unwrap_or(0);
         self.put_joining(joining)
     }
 

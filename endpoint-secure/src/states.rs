@@ -284,8 +284,12 @@ impl Session {
             self.link.turn_ms.insert(id, self.now.millis());
             self.put_team(next)?;
         }
+        self.memory.verdicts.insert(id, verdict.clone());
+        if moved {
+            let team = self.team(id)?.clone();
+            self.lift_fences(&team)?;
+        }
         self.carry_over(id, &verdict)?;
-        self.memory.verdicts.insert(id, verdict);
         self.prune_states(id)
     }
 

@@ -57,6 +57,8 @@ pub enum Kind {
     Operation = 13,
     /// Messages that wait for a removal to be made again.
     Held = 14,
+    /// Messages of removed devices that came from behind their fence.
+    Fenced = 15,
 }
 
 /// Why the store failed.

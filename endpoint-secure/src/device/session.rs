@@ -13,7 +13,7 @@ use proto::{Name, Signer, Timestamp};
 use super::Effect;
 use crate::branch::Verdict;
 use crate::commit::Adding;
-use crate::feed::Feed;
+use crate::feed::{Feed, Fenced};
 use crate::group::{Crypto, Group, GroupError, Provider, StateId};
 use crate::hold::Held;
 use crate::join::Joining;
@@ -80,6 +80,7 @@ pub(crate) struct Memory {
     pub subscriptions: BTreeMap<(u128, u8), Subscription>,
     pub operations: BTreeMap<(TeamId, u64), Operation>,
     pub held: BTreeMap<(TeamId, u64), Held>,
+    pub fenced: BTreeMap<(i64, u32, u32), Fenced>,
     pub waiting: Waiting,
     /// Derived of the states, and not on disk.
     pub verdicts: BTreeMap<TeamId, Verdict>,
@@ -94,6 +95,7 @@ impl Memory {
         let adding: Vec<Adding> = store.all(Kind::Adding)?;
         let joining: Vec<Joining> = store.all(Kind::Joining)?;
         let held: Vec<Held> = store.all(Kind::Held)?;
+        let fenced: Vec<Fenced> = store.all(Kind::Fenced)?;
         let operations: Vec<Operation> = store.all(Kind::Operation)?;
         let teams: Vec<Team> = store.all(Kind::Team)?;
         let organisations: Vec<Organisation> = store.all(Kind::Organisation)?;
@@ -112,6 +114,7 @@ impl Memory {
             adding: by(adding, |one| (one.team, one.fingerprint)),
             subscriptions: by(subscriptions, |one| (one.first, one.bits)),
             operations: by(operations, |one| (one.team, one.number)),
+            fenced: by(fenced, |one| (one.row, one.device, one.number)),
             held: by(held, |one| (one.channel.team, one.order)),
             waiting: Waiting::load(store)?,
             verdicts: BTreeMap::new(),

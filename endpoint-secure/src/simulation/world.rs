@@ -615,14 +615,15 @@ impl World {
                 )
             });
             println!(
-                "{mark} {} {:3} {:?} turn {} inside {} spoke {:?} admins {:?}",
+                "{mark} {} {:3} {:?} turn {} inside {} spoke {:?} admins {:?} announce {:?}",
                 state.epoch,
                 state.id[0],
                 how,
                 state.turn,
                 state.namespace.is_some(),
                 state.witnesses,
-                state.roles.admins
+                state.roles.admins,
+                state.roles.announce
             );
         }
         println!(
