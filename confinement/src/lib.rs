@@ -37,10 +37,13 @@ pub enum Role {
     Window,
     /// treeline-chat and treeline-member: text and a terminal, no network.
     Terminal,
+    /// As [`Role::Window`], and TCP on the one port at which a WebDriver steers it; only builds for
+    /// development start a window so.
+    SteeredWindow,
 }
 
 impl Role {
-    /// All of them.
+    /// All that are part of the product.
     pub const ALL: [Self; 5] = [
         Self::Secure,
         Self::Net,
@@ -57,6 +60,7 @@ impl Role {
             Self::Relay => "relay",
             Self::Window => "window",
             Self::Terminal => "terminal",
+            Self::SteeredWindow => "steered window",
         }
     }
 }
@@ -71,6 +75,18 @@ pub struct Places {
     pub read: Vec<PathBuf>,
     /// Programs that it starts.
     pub run: Vec<PathBuf>,
+    /// The port at which a WebDriver steers it.
+    pub driver: Option<u16>,
+}
+
+/// Hides this process's memory from others of the same user, and its core. A program that was
+/// executed has to do it again.
+pub fn hide() {
+    let mut missing = isolation::Missing::default();
+    platform::hide(&mut missing);
+    if let Isolation::Partial(text) | Isolation::None(text) = missing.isolation() {
+        tracing::warn!("not hidden: {text}");
+    }
 }
 
 /// A process that is enclosed, and may still start threads.

@@ -18,11 +18,7 @@ pub(crate) fn enclose(role: Role, places: &Places, missing: &mut Missing) {
     missing.step("no-new-privileges", rustix::thread::set_no_new_privs(true));
     missing.step("capabilities", drop_capabilities(role));
     missing.step("core dumps", limit(Resource::Core, 0));
-    // What is started by `exec` is dumpable again; it has no core dumps, and Landlock around it.
-    missing.step(
-        "dumpable",
-        set_dumpable_behavior(DumpableBehavior::NotDumpable),
-    );
+    hide(missing);
     for (what, resource, most) in limits(role) {
         missing.step(what, limit(*resource, *most));
     }
@@ -30,6 +26,12 @@ pub(crate) fn enclose(role: Role, places: &Places, missing: &mut Missing) {
         missing.step("inherited descriptors", close_inherited(role));
     }
     files::restrict(role, places, missing);
+}
+
+/// What is started by `exec` is dumpable again; it has no core dumps, and Landlock around it.
+pub(crate) fn hide(missing: &mut Missing) {
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    missing.step("dumpable", hidden);
 }
 
 pub(crate) fn seal(role: Role, missing: &mut Missing) {
@@ -49,7 +51,7 @@ fn limits(role: Role) -> &'static [(&'static str, Resource, u64)] {
             ("limit of memory", Resource::Data, 4 * GIB),
         ],
         // A relay's size is its operator's business, and web engines reserve memory by the terabyte.
-        Role::Relay | Role::Window => &[],
+        Role::Relay | Role::Window | Role::SteeredWindow => &[],
         Role::Terminal => &[("limit of memory", Resource::Data, 4 * GIB)],
     }
 }
@@ -85,10 +87,9 @@ fn drop_capabilities(role: Role) -> Result<(), Errno> {
 #[allow(unsafe_code)]
 fn close_inherited(role: Role) -> Result<(), std::io::Error> {
     // A program that is about to be executed loses them then: this one may have some open itself.
-    let flags = if role == Role::Window {
-        libc::CLOSE_RANGE_CLOEXEC
-    } else {
-        0
+    let flags = match role {
+        Role::Window | Role::SteeredWindow => libc::CLOSE_RANGE_CLOEXEC,
+        _ => 0,
     };
     // SAFETY: it is called before anything in this process has opened a descriptor above 2, so no
     // owner of one exists.

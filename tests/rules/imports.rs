@@ -19,10 +19,14 @@ const TABLE: &[(&str, &[&str])] = &[
         &["confinement", "endpoint-secure-api", "proto"],
     ),
     ("endpoint-secure-client", &["endpoint-secure-api"]),
-    ("endpoint-ui", &["endpoint-secure-api"]),
+    ("endpoint-ui", &["confinement", "endpoint-secure-api"]),
     (
         "launcher",
-        &["endpoint-secure-client", "endpoint-secure-api"],
+        &[
+            "confinement",
+            "endpoint-secure-client",
+            "endpoint-secure-api",
+        ],
     ),
     ("member", &["endpoint-secure-client", "endpoint-secure-api"]),
     ("chat", &["endpoint-secure-client", "endpoint-secure-api"]),

@@ -204,7 +204,12 @@ impl Drop for Window {
 }
 
 /// An X server without a network, whose number it chooses itself.
-fn display((width, height): (u32, u32)) -> (Child, String) {
+fn display(size: (u32, u32)) -> (Child, String) {
+    display_with(size, &[])
+}
+
+/// The same, with more options.
+pub fn display_with((width, height): (u32, u32), more: &[&str]) -> (Child, String) {
     let screen = format!("{width}x{height}x24");
     let mut child = Command::new("Xvfb")
         .args([
@@ -217,6 +222,7 @@ fn display((width, height): (u32, u32)) -> (Child, String) {
             "tcp",
             "-noreset",
         ])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

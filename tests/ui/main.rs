@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod chat;
+mod confined;
 mod desk;
 mod newcomer;

@@ -64,19 +64,8 @@ pub(super) fn table(role: Role) -> Table {
             NETWORK_REFUSED,
             Kill,
         ),
-        Role::Window => (
-            &[
-                &LIBRARIES,
-                &NEW_PROCESSES,
-                &READINESS,
-                &TERMINAL,
-                &DISPLAY,
-                &OLD_DISPLAY,
-                &SCHEDULING,
-            ],
-            WITH_THREADS_REFUSED,
-            Refuse(libc::EPERM),
-        ),
+        Role::Window => (WINDOW, WITH_THREADS_REFUSED, Refuse(libc::EPERM)),
+        Role::SteeredWindow => (STEERED, WITH_THREADS_REFUSED, Refuse(libc::EPERM)),
     };
     Table {
         allowed: base.into_iter().chain(more.iter().copied()).collect(),
@@ -84,6 +73,26 @@ pub(super) fn table(role: Role) -> Table {
         otherwise,
     }
 }
+
+const WINDOW: &[&Group] = &[
+    &LIBRARIES,
+    &NEW_PROCESSES,
+    &READINESS,
+    &TERMINAL,
+    &DISPLAY,
+    &OLD_DISPLAY,
+    &SCHEDULING,
+];
+const STEERED: &[&Group] = &[
+    &LIBRARIES,
+    &NEW_PROCESSES,
+    &READINESS,
+    &TERMINAL,
+    &DISPLAY,
+    &OLD_DISPLAY,
+    &SCHEDULING,
+    &DRIVER,
+];
 
 macro_rules! calls {
     ($($name:ident $([$($when:expr),+])?),* $(,)?) => {
@@ -419,9 +428,15 @@ const SCHEDULING: Group = Group {
     ],
 };
 
+// Where a WebDriver steers it; Landlock names the port.
+const DRIVER: Group = Group {
+    calls: calls![SYS_socket[When::Is(0, INET), STREAM]],
+};
+
 #[cfg(target_arch = "x86_64")]
 const OLD_DISPLAY: Group = Group {
     calls: calls![
+        SYS_accept,
         SYS_arch_prctl,
         SYS_pipe,
         SYS_eventfd,

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
     PathBeneath, PathFd, PathFdError, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
@@ -43,7 +43,7 @@ fn read(role: Role) -> &'static [&'static str] {
         ],
         // What the hour is where the person is.
         Role::Terminal => &["/etc/localtime", "/usr/share/zoneinfo"],
-        Role::Window => &[
+        Role::Window | Role::SteeredWindow => &[
             "/bin",
             "/lib",
             "/lib32",
@@ -66,7 +66,7 @@ fn read(role: Role) -> &'static [&'static str] {
 /// Programs and libraries that a role runs on every machine.
 fn run(role: Role) -> &'static [&'static str] {
     match role {
-        Role::Window => &[
+        Role::Window | Role::SteeredWindow => &[
             "/bin",
             "/lib",
             "/lib32",
@@ -85,7 +85,7 @@ fn run(role: Role) -> &'static [&'static str] {
 /// Devices that a role reads, writes and steers.
 fn devices(role: Role) -> &'static [&'static str] {
     match role {
-        Role::Window => &[
+        Role::Window | Role::SteeredWindow => &[
             "/dev/null",
             "/dev/zero",
             "/dev/urandom",
@@ -118,7 +118,8 @@ fn rules(role: Role, places: &Places) -> Result<RulesetCreated, RulesetError> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::Signal)?;
-    let x11 = role == Role::Window && std::env::var_os("DISPLAY").is_some();
+    let window = matches!(role, Role::Window | Role::SteeredWindow);
+    let x11 = window && std::env::var_os("DISPLAY").is_some();
     let ruleset = if x11 {
         ruleset
     } else {
@@ -142,7 +143,10 @@ fn rules(role: Role, places: &Places) -> Result<RulesetCreated, RulesetError> {
             rules = allow(rules, path, access)?;
         }
     }
-    if role == Role::Window {
+    if let Some(port) = places.driver {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::from_all(NEWEST)))?;
+    }
+    if window {
         for path in displays() {
             rules = allow(rules, &path, AccessFs::ResolveUnix.into())?;
         }
@@ -195,7 +199,7 @@ fn judge(role: Role, status: &RestrictionStatus, missing: &mut Missing) {
     };
     lacks(FILES, "files can be emptied");
     // The other roles have no `kill` and no `connect` for it.
-    if role == Role::Window {
+    if matches!(role, Role::Window | Role::SteeredWindow) {
         lacks(SIGNALS, "it can end other programs of this user");
         lacks(UNIX_SOCKETS, "it can reach UNIX sockets of this user");
     }

@@ -5,6 +5,7 @@
 
 mod children;
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub enum DoorSink {
 pub struct Window {
     /// Its program.
     pub program: PathBuf,
+    /// What it is told.
+    pub arguments: Vec<OsString>,
     /// Variables to set for it, and (without a value) to remove.
     pub environment: Vec<(String, Option<String>)>,
 }

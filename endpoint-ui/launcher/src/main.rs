@@ -1,11 +1,14 @@
 //! `treeline`: starts the desktop's processes, wires them, starts again what dies, and ends with the
-//! window. It is not linked with the web view: what confines the window has to be set before it starts.
+//! window. It is not linked with the web view: what confines the window has to be
+//! set before it starts (`window`).
+
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use endpoint_secure_client::{DoorSink, StartError, Starter, Window, default_directory};
+use endpoint_secure_client::{DoorSink, StartError, Starter, default_directory};
 
 /// The desktop messenger.
 #[derive(Debug, Parser)]
@@ -24,11 +27,19 @@ struct Options {
     #[cfg(debug_assertions)]
     #[arg(long, hide = true)]
     automation: bool,
+    /// Becomes the window, confined; the launcher starts itself so.
+    #[arg(long, hide = true)]
+    become_window: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
+    let result = if options.become_window {
+        window::become_window(options.directory.as_deref(), automation(&options))
+    } else {
+        run(&options)
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             eprintln!("treeline: {line}");
@@ -46,13 +57,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let directory = options.directory.clone().or_else(default_directory);
     let directory = directory.ok_or("there is no home directory: say --directory DIR")?;
-    let program = std::env::current_exe()
-        .map_err(|e| e.to_string())?
-        .with_file_name("treeline-ui");
-    let window = Window {
-        program,
-        environment: environment(automation(options)),
-    };
+    let window = window::window(&directory, automation(options))?;
     let told = |error: StartError| error.to_string();
     let starter = Starter::start(&directory, DoorSink::Window(window)).map_err(told)?;
     starter.wait().map_err(told)
@@ -66,40 +71,4 @@ fn automation(options: &Options) -> bool {
 #[cfg(not(debug_assertions))]
 fn automation(_: &Options) -> bool {
     false
-}
-
-/// What the window's process must not inherit: anything by which another program could steer it or
-/// reach through it.
-fn environment(automation: bool) -> Vec<(String, Option<String>)> {
-    let mut environment = vec![(
-        "DBUS_SESSION_BUS_ADDRESS".to_owned(),
-        Some("disabled:".to_owned()),
-    )];
-    for name in [
-        "TAURI_WEBVIEW_AUTOMATION",
-        "WEBKIT_INSPECTOR_SERVER",
-        "WEBKIT_INSPECTOR_HTTP_SERVER",
-    ] {
-        if !automation {
-            environment.push((name.to_owned(), None));
-        }
-    }
-    environment
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_cannot_be_steered_unless_a_test_does() {
-        let removed = |automation| {
-            let environment = environment(automation);
-            environment
-                .iter()
-                .filter(|(_, value)| value.is_none())
-                .count()
-        };
-        assert_eq!((removed(false), removed(true)), (3, 0));
-    }
 }

@@ -14,6 +14,7 @@ use controller::Controller;
 use endpoint_secure_api::control::Control;
 
 fn main() -> ExitCode {
+    confinement::hide();
     let control = match Control::inherited() {
         Ok(control) => control,
         Err(error) => {

@@ -58,7 +58,7 @@ fn confine(options: &Options, config: &Config) -> Result<(), Failure> {
         read: read
             .filter_map(|file| Some(file.parent()?.to_owned()))
             .collect(),
-        run: Vec::new(),
+        ..Places::default()
     };
     confinement::enclose(Role::Relay, &places).seal();
     Ok(())

@@ -1,10 +1,11 @@
 //! The children and their pipes: what the starter's thread owns.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -35,8 +36,8 @@ const ROLES: [Role; 3] = [Role::Secure, Role::Net, Role::Window];
 
 /// What the other threads tell the starter's.
 pub(super) enum Report {
-    /// A child of this role and start ended; true: by itself, without an error.
-    Ended(Role, u32, bool),
+    /// A child of this role and start ended.
+    Ended(Role, u32, io::Result<ExitStatus>),
     /// A child of this role and start said something.
     Said(Role, u32, Packet),
     /// The front end's door has closed. Where Secure still runs, it gets a new one.
@@ -119,8 +120,8 @@ impl Children {
             });
             match incoming.recv_timeout(wait) {
                 Ok(Report::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Report::Ended(Role::Window, _, true)) => return Ok(()),
-                Ok(Report::Ended(role, start, _)) => self.ended(role, start)?,
+                Ok(Report::Ended(Role::Window, _, Ok(status))) if status.success() => return Ok(()),
+                Ok(Report::Ended(role, start, status)) => self.ended(role, start, &status)?,
                 Ok(Report::Said(role, start, packet)) => self.said(role, start, packet),
                 Ok(Report::DoorClosed) => self.wire_door(),
                 Err(RecvTimeoutError::Timeout) => self.restart_due()?,
@@ -153,10 +154,16 @@ impl Children {
         &mut self.children[role as usize]
     }
 
-    fn ended(&mut self, role: Role, start: u32) -> Result<(), StartError> {
+    fn ended(
+        &mut self,
+        role: Role,
+        start: u32,
+        status: &io::Result<ExitStatus>,
+    ) -> Result<(), StartError> {
         if self.child(role).start != start {
             return Ok(());
         }
+        self.note(role, status);
         let child = self.child(role);
         child.close();
         child.pid = None;
@@ -224,30 +231,30 @@ impl Children {
     }
 
     fn spawn(&mut self, role: Role) -> Result<(), StartError> {
-        let DoorSink::Window(window) = &self.sink else {
-            return if role == Role::Window {
-                Ok(())
-            } else {
-                self.spawn_program(role, &[])
-            };
-        };
-        let environment = if role == Role::Window {
-            window.environment.clone()
-        } else {
-            Vec::new()
-        };
-        self.spawn_program(role, &environment)
+        match (&self.sink, role) {
+            (DoorSink::Here(_), Role::Window) => Ok(()),
+            (DoorSink::Window(window), Role::Window) => {
+                let mut command = Command::new(&window.program);
+                command.args(&window.arguments);
+                for (key, value) in &window.environment {
+                    match value {
+                        Some(value) => command.env(key, value),
+                        None => command.env_remove(key),
+                    };
+                }
+                self.spawn_program(role, command)
+            }
+            _ => {
+                let mut command = Command::new(sibling(&format!("treeline-{}", name(role)))?);
+                let own = self.directory.join(name(role));
+                command.arg("--directory").arg(own);
+                self.spawn_program(role, command)
+            }
+        }
     }
 
-    fn spawn_program(
-        &mut self,
-        role: Role,
-        environment: &[(String, Option<String>)],
-    ) -> Result<(), StartError> {
-        let program = match (&self.sink, role) {
-            (DoorSink::Window(window), Role::Window) => window.program.clone(),
-            _ => sibling(&format!("treeline-{}", name(role)))?,
-        };
+    fn spawn_program(&mut self, role: Role, mut command: Command) -> Result<(), StartError> {
+        let program = PathBuf::from(command.get_program());
         let failed = |error| StartError::Program {
             program: program.clone(),
             error,
@@ -255,18 +262,6 @@ impl Children {
         let (ours, theirs) = Control::pair().map_err(failed)?;
         let reader = ours.try_clone().map_err(failed)?;
         let log = self.log(role).map_err(failed)?;
-        let mut command = Command::new(&program);
-        if role != Role::Window {
-            command
-                .arg("--directory")
-                .arg(self.directory.join(name(role)));
-        }
-        for (key, value) in environment {
-            match value {
-                Some(value) => command.env(key, value),
-                None => command.env_remove(key),
-            };
-        }
         command
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
@@ -288,10 +283,21 @@ impl Children {
             }
         });
         thread::spawn(move || {
-            let well = process.wait().is_ok_and(|status| status.success());
-            ends.send(Report::Ended(role, start, well)).ok();
+            ends.send(Report::Ended(role, start, process.wait())).ok();
         });
         Ok(())
+    }
+
+    /// That a child ended before its time stands in its log, with the signal that ended it: a filter's
+    /// is SIGSYS.
+    fn note(&self, role: Role, status: &io::Result<ExitStatus>) {
+        let how = status
+            .as_ref()
+            .map_or_else(ToString::to_string, ToString::to_string);
+        if let Ok(mut log) = self.log(role) {
+            // A full disk is told by the child, when it is back.
+            writeln!(log, "treeline-{} ended: {how}", name(role)).ok();
+        }
     }
 
     /// What the child writes to its standard error: never plaintext or keys.
