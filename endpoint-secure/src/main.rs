@@ -14,6 +14,7 @@ use endpoint_secure::shell::Shell;
 use endpoint_secure_api::control::{Control, Tag};
 use endpoint_secure_api::owner::Owner;
 use rustix::fs::Mode;
+use tracing::level_filters::LevelFilter;
 
 /// Keeps the keys and the text of one profile. It is started by treeline, treeline-chat or
 /// treeline-member, which hand it a control socket as descriptor 0.
@@ -38,8 +39,13 @@ fn main() -> ExitCode {
             ..Places::default()
         },
     );
+    // What is missing of the confinement is a warning, and never silent.
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var("TREELINE_LOG")
+        .with_default_directive(LevelFilter::WARN.into())
+        .from_env_lossy();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("TREELINE_LOG"))
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
     match run(&arguments, made, enclosed) {

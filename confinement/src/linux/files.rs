@@ -202,5 +202,8 @@ fn judge(role: Role, status: &RestrictionStatus, missing: &mut Missing) {
     if matches!(role, Role::Window | Role::SteeredWindow) {
         lacks(SIGNALS, "it can end other programs of this user");
         lacks(UNIX_SOCKETS, "it can reach UNIX sockets of this user");
+        if std::env::var_os("DISPLAY").is_some() {
+            missing.lack("it can reach abstract UNIX sockets, which X11 needs");
+        }
     }
 }

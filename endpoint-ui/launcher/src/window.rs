@@ -69,6 +69,8 @@ pub fn become_window(own: Option<&Path>, automation: bool) -> Result<(), String>
         Role::Window
     };
     let isolation = confinement::enclose(role, &places(own, &program, automation)).seal();
+    // Standard error is the window's log.
+    eprintln!("treeline-ui: isolation: {isolation}");
     let control = Control::inherited().map_err(|error| error.to_string())?;
     let told = control.send(Tag::Isolation, isolation.to_string().as_bytes(), None);
     told.map_err(|error| error.to_string())?;

@@ -1,5 +1,7 @@
 //! How things are printed: a line for people, or a JSON object.
 
+use std::time::{Duration, Instant};
+
 use endpoint_secure_api::{Answer, Channel, Command, Delivery, Lock, Message, MessageId};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
@@ -171,10 +173,21 @@ pub fn devices(endpoint: &Endpoint, json: bool, team: &str) -> Result<(), Failur
     Ok(())
 }
 
+/// How long a part of the endpoint may take to say how it is confined.
+const SAYING: Duration = Duration::from_secs(5);
+
 /// The state of the profile, without unlocking it.
 pub fn status(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
-    let Answer::Status(status) = endpoint.call(&Command::Status)? else {
-        return Err(unexpected());
+    let until = Instant::now() + SAYING;
+    let status = loop {
+        let Answer::Status(status) = endpoint.call(&Command::Status)? else {
+            return Err(unexpected());
+        };
+        // After that long it is shown as it is: not said.
+        if !status.isolation.contains("has not said yet") || Instant::now() > until {
+            break status;
+        }
+        endpoint.next_event(Duration::from_millis(20));
     };
     if json {
         object("status", &status);

@@ -21,6 +21,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// Who lived so long is started again at once.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
+/// How a terminal front end is confined: what it starts would inherit it.
+const TERMINAL: &[u8] = b"terminal none (it starts treeline-net, which needs the network)";
 /// A child's log is begun anew above this size.
 const LOG_BYTES: u64 = 1024 * 1024;
 
@@ -106,6 +108,7 @@ impl Children {
         for role in ROLES {
             this.spawn(role)?;
         }
+        this.tell_isolation();
         this.wire_link();
         this.wire_door();
         Ok(this)
@@ -362,6 +365,10 @@ impl Children {
         let Some(secure) = &self.children[Role::Secure as usize].control else {
             return;
         };
+        if matches!(self.sink, DoorSink::Here(_)) {
+            // As below.
+            secure.send(Tag::Isolation, TERMINAL, None).ok();
+        }
         for (role, told) in ROLES.iter().zip(&self.isolation) {
             if let Some(text) = told {
                 let body = [name(*role).as_bytes(), b" ", text].concat();
