@@ -31,6 +31,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("member", &["endpoint-secure-client", "endpoint-secure-api"]),
     ("chat", &["endpoint-secure-client", "endpoint-secure-api"]),
     ("dump", &["relay", "proto"]),
+    ("bench", &["relay", "relay-core", "proto"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,7 @@
+//! The cases, one file each.
+
+pub mod catchup;
+pub mod fanout;
+pub mod hostile;
+pub mod publish;
+pub mod subscriptions;

@@ -1,0 +1,212 @@
+//! What an honest pair notices while others misbehave: the time from one's publishing to the other's
+//! reading, with and without them, in the same run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use proto::{Frame, Order, Registration, Signer, Start};
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+
+use crate::link::{Link, Transport};
+use crate::load::{Publisher, publish};
+use crate::process::Process;
+use crate::report::{Report, Row, percentiles};
+
+/// How long, how much.
+#[derive(Args)]
+pub struct Options {
+    /// Messages of the honest pair, each run.
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    messages: usize,
+    /// Messages per second.
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    rate: u64,
+    /// Chunks that the stalled reader leaves unread.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    stalled: usize,
+    /// Connections that say one byte a second.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    slow: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Attack {
+    None,
+    Stalled,
+    Slow,
+    Junk,
+    Squatter,
+}
+
+const P99: &str = "p99 ms";
+/// The pair's team; attackers have another.
+const TEAM: u32 = 2;
+const OTHER_TEAM: u32 = 4;
+
+/// Measures.
+pub async fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let mut alone = f64::NAN;
+    for (attack, name) in [
+        (Attack::None, "nobody else"),
+        (Attack::Stalled, "a stalled reader"),
+        (Attack::Slow, "slow connections"),
+        (Attack::Junk, "a flood of junk signatures"),
+        (Attack::Squatter, "a squatter"),
+    ] {
+        let mut rows = Vec::new();
+        for _ in 0..report.runs() {
+            rows.push(once(options, attack, name).await?);
+        }
+        let row = report.add(&rows)?;
+        let p99 = row.get(P99).unwrap_or(f64::NAN);
+        if matches!(attack, Attack::None) {
+            alone = p99;
+        }
+        report.push(Row::new(name).with("p99 / p99 alone", p99 / alone))?;
+    }
+    Ok(())
+}
+
+async fn once(options: &Options, attack: Attack, name: &str) -> Result<Row> {
+    let (relay, registration) = Process::relay()?;
+    let mut publisher = Publisher::new(&registration, TEAM);
+    let reader = Link::reader(&relay.address, Transport::Quic, (publisher.prefix(), false)).await?;
+    let mut writer = Link::greet(&relay.address, Transport::Quic).await?;
+    writer.send(&[publisher.grant()]).await?;
+    let before = relay.memory()?;
+    let mut attackers = JoinSet::new();
+    begin(attack, options, (&relay, &registration), &mut attackers).await?;
+    let [p50, p99, p999, most] = percentiles(pair(writer, reader, &mut publisher, options).await?);
+    let grown = relay.memory()?.saturating_sub(before) as f64;
+    attackers.abort_all();
+    Ok(Row::new(name)
+        .with("p50 ms", p50)
+        .with(P99, p99)
+        .with("p99.9 ms", p999)
+        .with("longest ms", most)
+        .with("relay grew by MiB", grown / 1048576.0))
+}
+
+/// One writes at a fixed rate, the other notes when each message comes.
+async fn pair(
+    mut writer: Link,
+    mut reader: Link,
+    publisher: &mut Publisher,
+    options: &Options,
+) -> Result<Vec<f64>> {
+    let chunks = publisher.chunks(options.messages);
+    let count = chunks.len();
+    let reading = tokio::spawn(async move {
+        let mut came = BTreeMap::new();
+        while came.len() < count {
+            if let Frame::Chunks { chunks, .. } = reader.next().await? {
+                let now = Instant::now();
+                came.extend(chunks.iter().map(|chunk| (chunk.name(), now)));
+            }
+        }
+        anyhow::Ok(came)
+    });
+    let mut clock = interval(Duration::from_micros(1_000_000 / options.rate.max(1)));
+    let mut sent = Vec::with_capacity(count);
+    for chunk in chunks {
+        clock.tick().await;
+        sent.push((chunk.name(), Instant::now()));
+        writer.send(&[Frame::Publish(vec![chunk])]).await?;
+        // The answers have to be read, or the link fills.
+        while timeout(Duration::ZERO, writer.next()).await.is_ok() {}
+    }
+    let came = timeout(Duration::from_secs(60), reading).await???;
+    let took = |(name, at): (proto::Name, Instant)| {
+        came.get(&name).map(|then| (*then - at).as_secs_f64() * 1e3)
+    };
+    Ok(sent.into_iter().filter_map(took).collect())
+}
+
+async fn begin(
+    attack: Attack,
+    options: &Options,
+    (relay, registration): (&Process, &Registration),
+    attackers: &mut JoinSet<()>,
+) -> Result<()> {
+    let mut other = Publisher::new(registration, OTHER_TEAM);
+    let prefix = other.prefix();
+    match attack {
+        Attack::None => {}
+        Attack::Stalled => {
+            let mut filler = Link::greet(&relay.address, Transport::Quic).await?;
+            filler.send(&[other.grant()]).await?;
+            let mut left = options.stalled;
+            while left > 0 {
+                let some = left.min(10_000);
+                publish(&mut filler, &other.chunks(some), 2048).await?;
+                left -= some;
+            }
+            let mut stalled = Link::greet(&relay.address, Transport::Quic).await?;
+            stalled
+                .send(&[Frame::Subscribe {
+                    id: 1,
+                    prefix,
+                    start: Start::All,
+                    order: Order::OldestFirst,
+                }])
+                .await?;
+            attackers.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(stalled);
+            });
+        }
+        Attack::Slow => {
+            for _ in 0..options.slow {
+                let address = relay.address.clone();
+                attackers.spawn(async move {
+                    // Refused or cut off: it comes again, as such clients do.
+                    loop {
+                        if let Ok(link) = Link::open(&address, Transport::Tls).await {
+                            trickle(link).await;
+                        }
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                });
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        Attack::Junk | Attack::Squatter => {
+            let squat = matches!(attack, Attack::Squatter);
+            let wrong = Signer::from_seed(&[5; 32]);
+            let team = if squat { TEAM } else { OTHER_TEAM };
+            let target = Publisher::new(registration, team);
+            // A squatter aims at the honest device's next names.
+            let junk: Vec<_> = (0..2000)
+                .map(|number| target.chunk(number, &wrong))
+                .collect();
+            let address = relay.address.clone();
+            attackers.spawn(async move {
+                loop {
+                    if let Ok(mut link) = Link::greet(&address, Transport::Quic).await {
+                        let _ = link.send(&[target.grant()]).await;
+                        for part in junk.chunks(32) {
+                            if link.send(&[Frame::Publish(part.to_vec())]).await.is_err() {
+                                break;
+                            }
+                        }
+                        while link.next().await.is_ok() {}
+                    }
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn trickle(mut link: Link) {
+    let hello = bytes::Bytes::from_static(&[1, 0, 0, 0, 40]);
+    for byte in hello {
+        if link.send_bytes(vec![byte].into()).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
