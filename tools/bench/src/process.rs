@@ -23,8 +23,8 @@ pub struct Process {
     child: Child,
     /// Where it listens.
     pub address: RelayAddress,
-    /// Its files.
-    pub directory: TempDir,
+    /// Its files, removed with it.
+    _directory: TempDir,
 }
 
 impl Process {
@@ -81,7 +81,7 @@ impl Process {
         Ok(Self {
             child,
             address,
-            directory,
+            _directory: directory,
         })
     }
 
