@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::codec::{DecodeError, Reader, put_u48};
 use crate::grant::check_life;
 use crate::limits::{CHUNK_DATA_BYTES, CHUNK_HEAD_BYTES, KEY_PACKAGE_LIFE_MS, SIGNATURE_BYTES};
+use crate::verify::Signed;
 use crate::{Fields, GrantId, Name, PublicKey, Refused, Signer, Timestamp};
 
 const VERSION: u8 = 1;
@@ -115,10 +116,14 @@ impl Chunk {
             .fold(0, |digest, byte| digest << 8 | u128::from(*byte))
     }
 
+    /// What is signed: a label, and all but the signature.
+    pub(crate) fn signed(&self) -> [&[u8]; 2] {
+        [LABEL, &self.0[..self.0.len() - SIGNATURE_BYTES]]
+    }
+
     /// Whether this key signed it.
     pub fn verifies(&self, key: &PublicKey) -> bool {
-        let signed = &self.0[..self.0.len() - SIGNATURE_BYTES];
-        key.verifies(LABEL, signed, &self.signature())
+        Signed::new(key, self).is_some_and(|signed| signed.verifies())
     }
 
     /// The key that a key package chunk carries in front of its data, if its fingerprint is the one

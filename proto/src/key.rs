@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signature, SigningKey, VerifyingKey, ed25519::signature::Signer as _};
+use ed25519_dalek::{SigningKey, ed25519::signature::Signer as _};
 use sha2::{Digest, Sha256};
 
 use crate::{OriginId, text};
@@ -42,15 +42,6 @@ impl PublicKey {
         let mut bound = [0; 16];
         bound.copy_from_slice(&hash[..16]);
         bound
-    }
-
-    /// Whether `signature` over `label ‖ message` is this key's. Strict: no malleable encodings.
-    pub(crate) fn verifies(&self, label: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
-        let signed = [label, message].concat();
-        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
-            key.verify_strict(&signed, &Signature::from_bytes(signature))
-                .is_ok()
-        })
     }
 
     /// 64 hex digits.

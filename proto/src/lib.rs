@@ -22,6 +22,7 @@ mod reconcile;
 mod registration;
 mod text;
 mod time;
+mod verify;
 
 pub use chunk::{Chunk, ChunkError};
 pub use codec::DecodeError;
@@ -38,3 +39,4 @@ pub use reconcile::{Holds, Listed, Part, Reconcile, Span, Splitter, Summary};
 pub use registration::{Registration, RegistrationError};
 pub use text::TextError;
 pub use time::Timestamp;
+pub use verify::verify_all;

@@ -7,6 +7,7 @@ use std::mem;
 
 use proto::{
     Chunk, Frame, GrantId, Misbehaved, Name, Outcome, Path, PublicKey, Refused, Tier, limits,
+    verify_all,
 };
 
 use super::quota::Pending;
@@ -40,6 +41,17 @@ struct Queued {
     chunk: Chunk,
     /// Whose signature is still to be verified; `None` if it has been.
     signer: Option<PublicKey>,
+}
+
+/// What was found out about a chunk before its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Examined {
+    /// The same is stored.
+    Known,
+    /// Another is stored under its name.
+    Taken,
+    /// Nothing is; whether its signature verifies, or did before.
+    New { signed: bool },
 }
 
 /// What the next commit will look at and write. The node commits when it is full.
@@ -253,9 +265,10 @@ impl<S: Store> Node<S> {
             let mut sources = Vec::with_capacity(queue.len());
             let mut inserts = Vec::with_capacity(queue.len());
             let mut pending = Pending::default();
-            for queued in queue {
+            let examined = self.look_up(&queue);
+            for (queued, examined) in queue.into_iter().zip(examined) {
                 let source = queued.source;
-                if let Some(insert) = self.examine(queued, &mut pending) {
+                if let Some(insert) = self.examine(queued, examined, &mut pending) {
                     sources.push(source);
                     inserts.push(insert);
                 }
@@ -285,26 +298,48 @@ impl<S: Store> Node<S> {
         self.flush_acks();
     }
 
-    /// Answers a chunk that is here already; verifies one that is not.
-    fn examine(&mut self, queued: Queued, pending: &mut Pending) -> Option<Insert> {
-        let Queued {
-            source,
-            chunk,
-            signer,
-        } = queued;
+    /// What the store has under each name, and whether new chunks are signed: all together, because
+    /// that costs less. Chunks that are here already need no look at their signature.
+    fn look_up(&mut self, queue: &[Queued]) -> Vec<Examined> {
+        let mut examined: Vec<Examined> = queue
+            .iter()
+            .map(|queued| match self.store.get(queued.chunk.name()) {
+                Ok(Some(stored)) if stored.chunk == queued.chunk => Examined::Known,
+                Ok(Some(_)) => Examined::Taken,
+                Ok(None) | Err(_) => Examined::New { signed: true },
+            })
+            .collect();
+        let to_verify = queue.iter().zip(&mut examined);
+        let (signed, chunks): (Vec<_>, Vec<_>) = to_verify
+            .filter_map(|(queued, examined)| match examined {
+                Examined::New { signed } => Some((signed, (queued.signer?, &queued.chunk))),
+                Examined::Known | Examined::Taken => None,
+            })
+            .unzip();
+        for (signed, verified) in signed.into_iter().zip(verify_all(&chunks)) {
+            *signed = verified;
+        }
+        examined
+    }
+
+    /// Answers a chunk that is here already; charges for one that is not.
+    fn examine(
+        &mut self,
+        queued: Queued,
+        examined: Examined,
+        pending: &mut Pending,
+    ) -> Option<Insert> {
+        let Queued { source, chunk, .. } = queued;
         let downstream = source.downstream();
         if downstream.is_some_and(|link| self.feed.banned.contains(&link)) {
             return None;
         }
-        let known = match self.store.get(chunk.name()) {
-            Ok(known) => known.map(|stored| stored.chunk == chunk),
-            Err(_) => None,
-        };
-        if known == Some(false) {
+        if examined == Examined::Taken {
             self.refuse(source, chunk.name(), Refused::Conflict);
             return None;
         }
-        if known.is_none()
+        let new = matches!(examined, Examined::New { .. });
+        if new
             && downstream.is_some()
             && let Err(reason) = self.charge(&chunk, pending)
         {
@@ -314,7 +349,7 @@ impl<S: Store> Node<S> {
             self.refuse(source, chunk.name(), reason);
             return None;
         }
-        if known.is_none() && signer.is_some_and(|key| !chunk.verifies(&key)) {
+        if examined == (Examined::New { signed: false }) {
             self.refuse(source, chunk.name(), Refused::BadSignature);
             self.flush_acks();
             if let Some(link) = downstream.or(self.upstream.link()) {
