@@ -4,7 +4,7 @@
 //! is the end, so that new chunks go out without a look into the store; a reader that is too slow
 //! loses that and reads from the store again. So there is no seam to fall through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Chunk, Frame, GrantId, Misbehaved, Name, Order, Prefix, Start, limits};
 
@@ -46,34 +46,32 @@ pub(super) type Key = (LinkId, u32);
 /// Finds the subscriptions of a name in one look per prefix length in use, however many there are.
 #[derive(Default)]
 pub(super) struct Table {
-    lengths: BTreeMap<u8, BTreeMap<Name, Vec<Key>>>,
+    /// By the bits of a prefix: its first name, and who subscribed to it.
+    lengths: BTreeMap<u8, BTreeSet<(Name, Key)>>,
 }
 
 impl Table {
     fn insert(&mut self, prefix: Prefix, key: Key) {
-        let names = self.lengths.entry(prefix.bits()).or_default();
-        names.entry(prefix.first()).or_default().push(key);
+        let keys = self.lengths.entry(prefix.bits()).or_default();
+        keys.insert((prefix.first(), key));
     }
 
     pub(super) fn remove(&mut self, prefix: Prefix, key: Key) {
-        let Some(names) = self.lengths.get_mut(&prefix.bits()) else {
+        let Some(keys) = self.lengths.get_mut(&prefix.bits()) else {
             return;
         };
-        if let Some(keys) = names.get_mut(&prefix.first()) {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                names.remove(&prefix.first());
-            }
-        }
-        if names.is_empty() {
+        keys.remove(&(prefix.first(), key));
+        if keys.is_empty() {
             self.lengths.remove(&prefix.bits());
         }
     }
 
     pub(super) fn visit(&self, name: Name, mut visitor: impl FnMut(Key)) {
-        for (bits, names) in &self.lengths {
-            let keys = names.get(&Prefix::of(name, *bits).first());
-            keys.into_iter().flatten().for_each(|key| visitor(*key));
+        const ALL: (Key, Key) = ((LinkId(0), 0), (LinkId(u64::MAX), u32::MAX));
+        for (bits, keys) in &self.lengths {
+            let first = Prefix::of(name, *bits).first();
+            let found = keys.range((first, ALL.0)..=(first, ALL.1));
+            found.for_each(|(_, key)| visitor(*key));
         }
     }
 }
