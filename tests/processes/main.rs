@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod alone;
 mod bad_input;
 mod client;
 mod full_disk;
@@ -11,4 +12,5 @@ mod outsider;
 mod owner;
 mod restore;
 mod scene;
+mod taken_over;
 mod words;

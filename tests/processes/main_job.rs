@@ -37,7 +37,8 @@ fn runs_twice(said: &str, name: &str) {
     );
 }
 
-/// P2: every message arrives exactly once, in order, with the bytes that were sent.
+/// P2: every message arrives exactly once, in order, with the bytes that were sent. P6: under the
+/// filters, which end a process that makes another system call than it may.
 #[test]
 fn a_book_of_3200_lines_arrives_equal_in_both_directions() {
     let folder = tempfile::tempdir().unwrap();
@@ -54,6 +55,14 @@ fn a_book_of_3200_lines_arrives_equal_in_both_directions() {
     for relay in ["relay-origin", "relay-cloud", "relay-local"] {
         runs_twice(&said, relay);
     }
+    let filtered = said.lines().filter(|line| line.ends_with(" filtered"));
+    let open = said.lines().filter(|line| line.ends_with("not filtered"));
+    let open: Vec<_> = open.filter(|line| !line.contains("client-")).collect();
+    assert!(filtered.count() >= 14 && open.is_empty(), "{said}");
+    assert!(
+        said.contains("no process was ended by its filter"),
+        "{said}"
+    );
 }
 
 /// P1, P2: kill -9 of each of the nine processes in turn, in the middle of the run, loses nothing.

@@ -86,6 +86,28 @@ pub fn file(
         direction(directory, tree, (from, to), input, kill)?;
     }
     println!("equal in both directions");
+    none_met_its_filter(tree, people)
+}
+
+/// The signal with which a filter ends a process that makes another system call than it may.
+const BY_FILTER: &str = "SIGSYS";
+
+/// Relays are watched by us, Secure and Net by their starter, which writes how they ended.
+fn none_met_its_filter(tree: &Tree, people: &[Person; 2]) -> Result<()> {
+    for relay in &tree.relays {
+        ensure!(relay.pid().is_some(), "{} has ended", relay.name());
+    }
+    for person in people {
+        for part in ["secure.log", "net.log"] {
+            let log = person.directory.join(part);
+            let text = fs::read(&log).map_or_else(
+                |_| String::new(),
+                |log| String::from_utf8_lossy(&log).into_owned(),
+            );
+            ensure!(!text.contains(BY_FILTER), "{}: {text}", log.display());
+        }
+    }
+    println!("no process was ended by its filter ({BY_FILTER})");
     Ok(())
 }
 
@@ -206,8 +228,21 @@ fn show(tree: &Tree, people: &[&str; 2], clients: &[Process]) {
     for (name, pid) in pids(tree, people, clients) {
         println!(
             "  {name:<14} {}",
-            pid.map_or_else(|| "ended".into(), |pid| format!("pid {pid}"))
+            pid.map_or_else(
+                || "ended".into(),
+                |pid| format!("pid {pid:<8} {}", filter(pid))
+            )
         );
+    }
+}
+
+/// Whether the kernel filters its system calls.
+fn filter(pid: u32) -> &'static str {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    if status.lines().any(|line| line == "Seccomp:\t2") {
+        "filtered"
+    } else {
+        "not filtered"
     }
 }
 

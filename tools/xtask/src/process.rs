@@ -1,6 +1,7 @@
 //! Child processes that are started again when something kills them, as systemd would.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 const RESTARTS: u32 = 20;
+/// How a filter ends a process: a defect, which starting again would hide.
+const SIGSYS: i32 = 31;
 
 /// A binary of the product: beside us, or for a test, which stands in `deps`, one folder above.
 pub fn binary(name: &str) -> Result<PathBuf> {
@@ -153,6 +156,9 @@ impl State {
             }
             if status.code().is_some() {
                 return Err(format!("{name} ended with {status}; see its .log file"));
+            }
+            if status.signal() == Some(SIGSYS) {
+                return Err(format!("{name} was ended by its filter (SIGSYS)"));
             }
             println!("{name} was ended by a signal ({status}); starting it again");
             child = spawn().map_err(|e| e.to_string())?;
