@@ -17,13 +17,19 @@ use endpoint_secure_api::{
 };
 use proto::{Frame, Hello, Tier, Timestamp};
 
+use crate::lock::device_secret::DeviceSecret;
 use crate::lock::{Cost, Lock, LockError, MasterKey};
 use crate::relays::{self, Found};
 use crate::store::{self, Store, StoreError};
 use session::{Failure, Identity, Session};
+use zeroize::Zeroize;
 
 /// How a part is confined that has not told yet.
 const UNHEARD: &str = "it has not said yet";
+/// How long a used message key may stand in the store's log, in milliseconds.
+const STALE_MS: u64 = 1000;
+/// As deep as functions go here, about, in bytes.
+const STACK: usize = 768 * 1024;
 /// Changes of teams that are made in one go, at most.
 const PURSUITS: usize = 64;
 /// The longest display name, in characters, and the shortest.
@@ -76,7 +82,8 @@ pub enum Effect {
 pub struct Device {
     directory: PathBuf,
     lock: Lock,
-    session: Option<Session>,
+    /// In memory of its own, which is overwritten when it is freed.
+    session: Option<Box<Session>>,
     effects: VecDeque<Effect>,
     link_up: bool,
     greeted: bool,
@@ -86,6 +93,8 @@ pub struct Device {
     isolation: BTreeMap<String, Isolation>,
     /// Relays that the network process has found; they stay over a lock and an unlock.
     found: Vec<Found>,
+    /// When used message keys, which were written over, go from the store's log too.
+    clean_at: Option<Timestamp>,
 }
 
 impl Device {
@@ -107,7 +116,13 @@ impl Device {
                 .map(|part| (part.to_owned(), Isolation::Partial(UNHEARD.into())))
                 .into(),
             found: Vec::new(),
+            clean_at: None,
         })
+    }
+
+    /// Gives it what the operating system's keyring gave for this profile, or why that was nothing.
+    pub fn bind(&mut self, secret: Result<DeviceSecret, String>) {
+        self.lock.bind(secret);
     }
 
     /// Takes an event in.
@@ -129,12 +144,30 @@ impl Device {
         }
         self.pursue(now);
         self.drain_session();
+        self.clean(now);
+    }
+
+    /// A used key stands in the store's log for a second at most.
+    fn clean(&mut self, now: Timestamp) {
+        let stale = |session: &Session| session.store.is_stale();
+        if !self.session.as_deref().is_some_and(stale) {
+            self.clean_at = None;
+        } else if self.clean_at.is_none_or(|at| at.since(now) > STALE_MS) {
+            // Also when the clock was set back.
+            self.clean_at = Some(now.plus_millis(STALE_MS));
+        } else if self.clean_at.is_some_and(|at| at <= now) {
+            self.clean_at = None;
+            // A full disk is told when something is written.
+            self.session
+                .as_ref()
+                .map(|session| session.store.empty_log());
+        }
     }
 
     /// Changes of teams whose time has come, each as an event of its own.
     fn pursue(&mut self, now: Timestamp) {
         for _ in 0..PURSUITS {
-            if !self.session.as_ref().is_some_and(Session::pursuit_is_due) {
+            if !self.session.as_deref().is_some_and(Session::pursuit_is_due) {
                 return;
             }
             self.in_session(now, Session::pursue);
@@ -148,7 +181,8 @@ impl Device {
 
     /// When to send [`Event::Tick`] if nothing else happens.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.session.as_ref().and_then(Session::next_timeout)
+        let session = self.session.as_deref().and_then(Session::next_timeout);
+        session.into_iter().chain(self.clean_at).min()
     }
 
     fn command(&mut self, command: Command, now: Timestamp) -> Result<Answer, Refusal> {
@@ -160,6 +194,13 @@ impl Device {
                 device,
             } => self.create(&passphrase, &user, &device, now),
             Command::Unlock { passphrase } => self.unlock(&passphrase, now),
+            Command::ChangePassphrase { old, new } => {
+                self.session()?;
+                self.lock
+                    .change(&old, &new, now.millis())
+                    .map_err(|e| lock_refusal(&e))?;
+                Ok(Answer::Done)
+            }
             Command::Lock => {
                 self.forget(now);
                 Ok(Answer::Done)
@@ -178,12 +219,12 @@ impl Device {
     /// The unlocked device, for tests that look into it or make it lie.
     #[cfg(test)]
     pub(crate) fn open_session(&mut self) -> Option<&mut Session> {
-        self.session.as_mut()
+        self.session.as_deref_mut()
     }
 
     fn session(&mut self) -> Result<&mut Session, Refusal> {
         self.session
-            .as_mut()
+            .as_deref_mut()
             .ok_or_else(|| Refusal::new(Code::Locked, "the profile is locked; unlock it first"))
     }
 
@@ -197,7 +238,7 @@ impl Device {
         };
         Ok(Status {
             lock,
-            profile: self.session.as_ref().map(Session::profile),
+            profile: self.session.as_deref().map(Session::profile),
             version: env!("CARGO_PKG_VERSION").into(),
             isolation: self.isolation().to_string(),
             connectivity: self.connectivity(),
@@ -213,7 +254,7 @@ impl Device {
     }
 
     fn connectivity(&self) -> Connectivity {
-        let queued = self.session.as_ref().map_or(0, Session::queued);
+        let queued = self.session.as_deref().map_or(0, Session::queued);
         Connectivity {
             queued,
             ..self.connectivity.clone()
@@ -234,9 +275,7 @@ impl Device {
             ));
         }
         let (user, device) = (checked_name(user)?, checked_name(device)?);
-        if passphrase.expose().is_empty() {
-            return Err(Refusal::new(Code::Usage, "the passphrase is empty"));
-        }
+        self.lock.check(passphrase).map_err(|e| lock_refusal(&e))?;
         self.remove_leftovers()?;
         let master = MasterKey::random().map_err(|e| lock_refusal(&e))?;
         let identity = Identity::new(user, device).map_err(|e| store_refusal(&e))?;
@@ -265,7 +304,7 @@ impl Device {
     fn start(&mut self, store: Store, now: Timestamp) -> Result<Answer, Refusal> {
         let session = Session::load(store, self.last_id).map_err(|e| store_refusal(&e))?;
         let profile = session.profile();
-        self.session = Some(session);
+        self.session = Some(Box::new(session));
         self.notify_lock(LockState::Unlocked);
         self.in_session(now, Session::configure);
         let found = self.found.clone();
@@ -289,6 +328,7 @@ impl Device {
             self.in_session(now, Session::link_closing);
             self.drain_session();
             self.last_id = self.session.take().map_or(0, |session| session.last_id());
+            wipe_stack();
             self.notify_lock(LockState::Locked);
         }
     }
@@ -430,6 +470,13 @@ fn run<T>(
     })
 }
 
+/// Overwrites what functions that have returned left on this thread's stack: keys are moved there.
+#[inline(never)]
+fn wipe_stack() {
+    let mut depth = [0xAA_u8; STACK];
+    depth.zeroize();
+}
+
 fn checked_name(name: &str) -> Result<&str, Refusal> {
     let name = name.trim();
     if NAME_CHARACTERS.contains(&name.chars().count()) && !name.chars().any(char::is_control) {
@@ -463,7 +510,26 @@ fn lock_refusal(error: &LockError) -> Refusal {
             Code::Configuration,
             "the profile's key database cannot be read; restore it from a backup",
         ),
-        LockError::Random | LockError::Database(_) => Refusal::new(
+        LockError::NoDeviceSecret(why) => Refusal::new(
+            Code::Configuration,
+            format!(
+                "this profile is bound to this system's keyring, which gives no secret ({why}); log in where \
+                 the keyring is open, and start again"
+            ),
+        ),
+        LockError::OtherDeviceSecret => Refusal::new(
+            Code::Configuration,
+            "this profile is bound to the keyring of another system or user; open it there",
+        ),
+        LockError::Short(helped) => Refusal::new(
+            Code::Usage,
+            if *helped {
+                "the passphrase is too short; choose 8 characters or more"
+            } else {
+                "no keyring of this system helps a short passphrase; choose six words or more, or 20 characters"
+            },
+        ),
+        LockError::Random | LockError::Memory | LockError::Database(_) => Refusal::new(
             Code::Storage,
             format!("the profile's key database cannot be used: {error}"),
         ),

@@ -1,5 +1,6 @@
 //! treeline-secure: the process that has the keys and the text, and no network.
 
+use std::alloc::System;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,17 @@ use clap::Parser;
 use confinement::{Enclosed, Places, Role};
 use endpoint_secure::device::Device;
 use endpoint_secure::lock::Cost;
+use endpoint_secure::lock::device_secret::{self, DeviceSecret};
 use endpoint_secure::shell::Shell;
 use endpoint_secure_api::control::{Control, Tag};
 use endpoint_secure_api::owner::Owner;
 use rustix::fs::Mode;
 use tracing::level_filters::LevelFilter;
+use zeroizing_alloc::ZeroAlloc;
+
+/// What is freed is overwritten: no text and no key outlives its use.
+#[global_allocator]
+static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Keeps the keys and the text of one profile. It is started by treeline, treeline-chat or
 /// treeline-member, which hand it a control socket as descriptor 0.
@@ -31,6 +38,8 @@ fn main() -> ExitCode {
     // What this process writes is nobody else's business.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let made = make(&arguments.directory);
+    // Before anything is taken away: the keyring is reached over a bus.
+    let secret = device_secret::fetch(&arguments.directory);
     let own = vec![arguments.directory.clone()];
     let enclosed = confinement::enclose(
         Role::Secure,
@@ -48,7 +57,10 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match run(&arguments, made, enclosed) {
+    if let Err(why) = &secret {
+        tracing::info!(why, "no secret of a keyring");
+    }
+    match run(&arguments, made, secret, enclosed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("treeline-secure: {error:#}");
@@ -57,10 +69,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments, made: anyhow::Result<()>, enclosed: Enclosed) -> anyhow::Result<()> {
+fn run(
+    arguments: &Arguments,
+    made: anyhow::Result<()>,
+    secret: Result<DeviceSecret, String>,
+    enclosed: Enclosed,
+) -> anyhow::Result<()> {
     let control = Control::inherited()?;
     match made.and_then(|()| open(&arguments.directory)) {
-        Ok((device, _owner)) => {
+        Ok((mut device, _owner)) => {
+            device.bind(secret);
             let shell = Shell::new(device, control)?;
             shell.run(enclosed.seal());
             Ok(())

@@ -9,7 +9,7 @@ pub mod outbox;
 pub mod schema;
 pub mod seal;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -78,6 +78,9 @@ pub enum StoreError {
     Random,
 }
 
+/// A reader would keep it from being cut; there is none but us.
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE);";
+
 type MlsRows = HashMap<(i64, [u8; 16]), Option<Zeroizing<Vec<u8>>>>;
 
 /// The open store.
@@ -86,6 +89,10 @@ pub struct Store {
     seal: Sealer,
     /// Rows of MLS state written in this transaction: one message rewrites a row several times.
     fresh: RefCell<MlsRows>,
+    /// Whether this transaction deletes something, which must then be gone from every file.
+    deletes: Cell<bool>,
+    /// Whether the write-ahead log holds something that was written over meanwhile.
+    stale: Cell<bool>,
     /// Writes that are left until the process is killed, in a test.
     #[cfg(test)]
     left: std::cell::Cell<Option<u32>>,
@@ -100,6 +107,8 @@ impl Store {
         let db = Connection::open(directory.join(FILE))?;
         db.execute_batch(schema::PRAGMAS)?;
         db.set_prepared_statement_cache_capacity(64);
+        // What a process that was killed had deleted goes now.
+        db.execute_batch(EMPTY_LOG)?;
         let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match version {
             0 => {
@@ -116,6 +125,8 @@ impl Store {
             db,
             seal: Sealer::new(master),
             fresh: RefCell::default(),
+            deletes: Cell::new(false),
+            stale: Cell::new(false),
             #[cfg(test)]
             left: std::cell::Cell::new(None),
         })
@@ -138,7 +149,26 @@ impl Store {
         self.flush_mls()?;
         self.write_point()?;
         self.db.prepare_cached("COMMIT")?.execute([])?;
+        if self.deletes.take() {
+            self.empty_log()?;
+        }
         self.write_point()
+    }
+
+    /// Whether old values stand in the log that were written over: [`Store::empty_log`] removes them.
+    pub fn is_stale(&self) -> bool {
+        self.stale.get()
+    }
+
+    /// Brings the write-ahead log into the database and cuts it to nothing, so that what was deleted
+    /// or written over stands in no file any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn empty_log(&self) -> Result<(), StoreError> {
+        self.db.execute_batch(EMPTY_LOG)?;
+        self.stale.set(false);
+        Ok(())
     }
 
     /// A place at which a test may kill the process: before and after each write.
@@ -181,6 +211,7 @@ impl Store {
     /// Forgets everything since [`Store::begin`].
     pub fn roll_back(&self) {
         self.fresh.borrow_mut().clear();
+        self.deletes.set(false);
         if !self.db.is_autocommit() {
             // A failure here means that SQLite has rolled back by itself already.
             self.db.execute_batch("ROLLBACK").ok();
@@ -233,6 +264,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub fn delete(&self, kind: Kind, key: &[u8]) -> Result<(), StoreError> {
         self.write_point()?;
+        self.deletes.set(true);
         self.db
             .prepare_cached("DELETE FROM record WHERE kind = ?1 AND row = ?2")?
             .execute(params![kind as u8, self.hide(kind, key)])?;
@@ -381,10 +413,59 @@ mod tests {
         );
         assert_eq!(store.get::<String>(Kind::Team, b"other").unwrap(), None);
         assert_eq!(store.all::<String>(Kind::Team).unwrap(), ["apricot"]);
+        drop(store);
         let other = Store::open(dir.path(), &MasterKey::random().unwrap()).unwrap();
         assert!(matches!(
             other.all::<String>(Kind::Team),
             Err(StoreError::Corrupt)
         ));
+    }
+
+    /// P8: the sealed form of what was deleted stands in no file when the delete returns, and what was
+    /// written over when the log was emptied.
+    #[test]
+    fn what_is_deleted_is_gone_from_every_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &MasterKey::random().unwrap()).unwrap();
+        let holds = |sealed: &[u8]| {
+            let mut files = std::fs::read_dir(dir.path()).unwrap();
+            files.any(|file| {
+                let bytes = std::fs::read(file.unwrap().path()).unwrap();
+                bytes.windows(sealed.len()).any(|at| at == sealed)
+            })
+        };
+        let sealed = |table: &str| -> Vec<u8> {
+            let sql = format!("SELECT value FROM {table}");
+            store.db.query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        let write = |change: &dyn Fn()| {
+            store.begin().unwrap();
+            change();
+            store.commit().unwrap();
+        };
+        write(&|| {
+            store
+                .put(Kind::Team, b"a", &"a secret".repeat(100))
+                .unwrap()
+        });
+        let record = sealed("record");
+        assert!(holds(&record));
+        write(&|| store.delete(Kind::Team, b"a").unwrap());
+        assert!(!holds(&record));
+
+        let key = |value: u8| {
+            let row = ((1, [1; 16]), Some(Zeroizing::new(vec![value; 400])));
+            store.fresh.borrow_mut().extend([row]);
+        };
+        write(&|| key(1));
+        let first = sealed("mls");
+        write(&|| key(2));
+        assert!(holds(&first) && store.is_stale());
+        store.empty_log().unwrap();
+        assert!(!holds(&first) && !store.is_stale());
+        let second = sealed("mls");
+        assert!(holds(&second));
+        write(&|| store.delete_mls(1).unwrap());
+        assert!(!holds(&second));
     }
 }

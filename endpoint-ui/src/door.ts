@@ -353,7 +353,15 @@ device: string, } | { "command": "unlock",
 /**
  * What was set when it was created.
  */
-passphrase: Passphrase, } | { "command": "lock" } | { "command": "createOrganisation", 
+passphrase: Passphrase, } | { "command": "changePassphrase", 
+/**
+ * The one that was set before; it counts as an attempt to unlock.
+ */
+old: Passphrase, 
+/**
+ * What will unlock it.
+ */
+new: Passphrase, } | { "command": "lock" } | { "command": "createOrganisation", 
 /**
  * Its name, 1 to 64 characters.
  */

@@ -1,5 +1,4 @@
-//! One real treeline-secure, with the test in the place of its starter, its front end and its network
-//! process.
+//! One Secure, with the test in the place of its starter, its front end and its network process.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +14,7 @@ use endpoint_secure_api::control::{Control, Tag, stream_pair};
 use endpoint_secure_api::door::Door;
 use endpoint_secure_api::{Answer, Command as Ask, Passphrase, Refusal};
 use proto::{Chunk, Frame, FrameDecoder, Name};
-use xtask::process::binary;
+use xtask::process::{NO_KEYRING, binary};
 
 use crate::scene::built;
 
@@ -32,11 +31,18 @@ impl Alone {
     /// Starts it in a profile's directory; its log goes beside.
     pub fn start(directory: &Path) -> Self {
         built();
+        let mut command = Command::new(binary("treeline-secure").unwrap());
+        command.arg("--directory").arg(directory);
+        Self::of(command, &directory.with_extension("log"))
+    }
+
+    /// Starts a program that behaves as it.
+    pub fn of(mut command: Command, log: &Path) -> Self {
         let (control, theirs) = Control::pair().unwrap();
-        let log = File::create(directory.with_extension("log")).unwrap();
-        let process = Command::new(binary("treeline-secure").unwrap())
-            .arg("--directory")
-            .arg(directory)
+        let log = File::create(log).unwrap();
+        let process = command
+            // A test must not write into the keyring of whoever runs it.
+            .envs(NO_KEYRING)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(log)

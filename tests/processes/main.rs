@@ -7,10 +7,17 @@ mod alone;
 mod bad_input;
 mod client;
 mod full_disk;
+mod hygiene;
 mod main_job;
 mod outsider;
 mod owner;
+mod passphrase;
 mod restore;
 mod scene;
 mod taken_over;
 mod words;
+
+/// As treeline-secure has it: a test that looks into memory runs Secure's code in this program.
+#[global_allocator]
+static MEMORY: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);

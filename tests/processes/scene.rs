@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xtask::people::{CHANNEL, Person, provision};
-use xtask::process::binary;
+use xtask::process::{NO_KEYRING, binary};
 use xtask::tree::Tree;
 
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "treeline-relay",
     "treeline-net",
     "treeline-secure",
+    "treeline-keyring",
     "treeline-chat",
     "treeline-member",
     "treeline-dump",
@@ -103,6 +104,7 @@ pub fn command(program: &str, arguments: &[&str]) -> Output {
     built();
     Command::new(binary(program).unwrap())
         .args(arguments)
+        .envs(NO_KEYRING)
         .stdin(Stdio::null())
         .output()
         .unwrap()

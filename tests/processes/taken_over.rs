@@ -17,7 +17,11 @@ use proto::{
     Registration, Signer, Start, Tier, Timestamp,
 };
 
+use endpoint_secure_api::control::Control;
+use xtask::process::binary;
+
 use crate::alone::{Alone, PASSPHRASE, Seen, create, unlock};
+use crate::scene::{built, refused};
 
 const TEXTS: [&str; 3] = [
     "the quarantine begins at seventeen hundred",
@@ -259,7 +263,7 @@ fn world(secure: &Alone, channel: ChannelId) -> World {
 }
 
 /// A profile with a team, a channel and three messages.
-fn found(secure: &Alone) -> ChannelId {
+pub fn found(secure: &Alone) -> ChannelId {
     create(secure, "Ada");
     let origin = Signer::from_seed(&[9; 32]);
     let end = relay::driver::now().plus_millis(3000 * 24 * 3600 * 1000);
@@ -349,6 +353,22 @@ fn a_taken_over_net_gets_nothing_and_forges_nothing() {
         told.len()
     );
     assert!(frames > 1000, "only {frames} were sent");
+}
+
+/// Who did not start it does not get to speak to it, also not with a socket of the right kind.
+#[test]
+fn secure_works_for_who_started_it_alone() {
+    built();
+    let folder = tempfile::tempdir().unwrap();
+    let (_control, theirs) = Control::pair().unwrap();
+    let out = std::process::Command::new("sh")
+        .args(["-c", "\"$0\" --directory \"$1\"; exit $?"])
+        .arg(binary("treeline-secure").unwrap())
+        .arg(folder.path().join("secure"))
+        .stdin(theirs)
+        .output()
+        .unwrap();
+    refused(&out, 2, &["no control socket", "is started by"]);
 }
 
 /// Everything that the device publishes by itself.

@@ -19,6 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["confinement", "endpoint-secure-api", "proto"],
     ),
     ("endpoint-secure-client", &["endpoint-secure-api"]),
+    ("endpoint-secure-keyring", &[]),
     ("endpoint-ui", &["confinement", "endpoint-secure-api"]),
     (
         "launcher",
@@ -62,6 +63,8 @@ const BANNED: &[(&[&str], &[&str])] = &[
             "hickory-resolver",
             "mdns-sd",
             "hyper",
+            "dbus",
+            "zbus",
         ],
     ),
     (

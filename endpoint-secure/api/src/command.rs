@@ -36,6 +36,14 @@ pub enum Command {
         /// What was set when it was created.
         passphrase: Passphrase,
     },
+    /// Sets another passphrase. Until the answer the old one opens the profile, from then on only the
+    /// new one. Answer: [`Answer::Done`].
+    ChangePassphrase {
+        /// The one that was set before; it counts as an attempt to unlock.
+        old: Passphrase,
+        /// What will unlock it.
+        new: Passphrase,
+    },
     /// Forgets every key and all text in memory. Answer: [`Answer::Done`].
     Lock,
     /// Founds an organisation at an origin, with its administration team (team 1), of which this

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::cmsg_space;
+use rustix::process::{Pid, getppid};
+
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -46,7 +48,11 @@ pub struct Packet {
 
 /// One end of a control socket.
 #[derive(Debug)]
-pub struct Control(OwnedFd);
+pub struct Control {
+    socket: OwnedFd,
+    /// The process that made our end and every descriptor that comes over it; `None` for that process.
+    starter: Option<Pid>,
+}
 
 impl Control {
     /// The longest body, in bytes.
@@ -63,17 +69,26 @@ impl Control {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        Ok((Self(ours), theirs))
+        Ok((Self::ours(ours), theirs))
+    }
+
+    fn ours(socket: OwnedFd) -> Self {
+        let starter = None;
+        Self { socket, starter }
     }
 
     /// Takes this process's descriptor 0, which must be the end that the starter gave it.
     ///
     /// # Errors
-    /// If it is not a socket: the program was not started by a starter.
+    /// If it is not a socket, or not one that the process made which started us.
     pub fn inherited() -> io::Result<Self> {
         let own = std::io::stdin().as_fd().try_clone_to_owned()?;
+        let starter = getppid();
         match rustix::net::sockopt::socket_type(&own) {
-            Ok(SocketType::SEQPACKET) => Ok(Self(own)),
+            Ok(SocketType::SEQPACKET) if made_by(&own, starter) => Ok(Self {
+                socket: own,
+                starter,
+            }),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "descriptor 0 is no control socket: this program is started by treeline or treeline-chat",
@@ -86,14 +101,16 @@ impl Control {
     /// # Errors
     /// What the system says.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        let starter = self.starter;
+        let socket = self.socket.try_clone()?;
+        Ok(Self { socket, starter })
     }
 
     /// Ends the socket for every handle to it: both sides read its end. Dropping one handle does not,
     /// while another thread waits on its own.
     pub fn close(&self) {
         // The other side may have gone first.
-        shutdown(&self.0, Shutdown::Both).ok();
+        shutdown(&self.socket, Shutdown::Both).ok();
     }
 
     /// Sends one packet.
@@ -116,20 +133,26 @@ impl Control {
         }
         let head = [tag as u8];
         let parts = [IoSlice::new(&head), IoSlice::new(body)];
-        sendmsg(&self.0, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
     /// Waits for a packet. `None` when the other end is gone.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for a packet that is none; else what the system says.
+    /// [`io::ErrorKind::InvalidData`] for a packet that is none, or whose descriptor somebody else made
+    /// than who started us; else what the system says.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
         let mut bytes = vec![0; 1 + Self::BODY_BYTES];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let got = match recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        let got = match recvmsg(
+            &self.socket,
+            &mut parts,
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
             other => other?,
         };
@@ -143,6 +166,9 @@ impl Control {
         if got.bytes == 0 {
             return Ok(None);
         }
+        let foreign = descriptor
+            .as_ref()
+            .is_some_and(|one| self.starter.is_some() && !made_by(one, self.starter));
         let cut = got.flags.contains(ReturnFlags::TRUNC) || got.flags.contains(ReturnFlags::CTRUNC);
         let tag = match bytes[0] {
             b'D' => Some(Tag::Door),
@@ -154,7 +180,7 @@ impl Control {
             _ => None,
         };
         match tag {
-            Some(tag) if !cut => Ok(Some(Packet {
+            Some(tag) if !cut && !foreign => Ok(Some(Packet {
                 tag,
                 body: bytes[1..got.bytes].to_vec(),
                 descriptor,
@@ -165,6 +191,12 @@ impl Control {
             )),
         }
     }
+}
+
+/// Whether a process made this socket: of a pair the system says the same of both ends.
+fn made_by(socket: &OwnedFd, maker: Option<Pid>) -> bool {
+    let peer = rustix::net::sockopt::socket_peercred(socket);
+    peer.is_ok_and(|peer| Some(peer.pid) == maker)
 }
 
 /// A new stream pair for a door or a link, both ends closed on exec.
@@ -184,7 +216,7 @@ mod tests {
     #[test]
     fn a_packet_arrives_with_its_descriptor() {
         let (ours, theirs) = Control::pair().unwrap();
-        let theirs = Control(theirs);
+        let theirs = Control::ours(theirs);
         let (mut near, far) = stream_pair().unwrap();
         ours.send(Tag::Door, b"", Some(far.as_fd())).unwrap();
         drop(far);
@@ -212,14 +244,30 @@ mod tests {
         let (ours, theirs) = Control::pair().unwrap();
         let _reader = ours.try_clone().unwrap();
         ours.close();
-        assert!(Control(theirs).receive().unwrap().is_none());
+        assert!(Control::ours(theirs).receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_pipe_that_another_process_made_is_refused() {
+        let receive = |starter| {
+            let (ours, theirs) = Control::pair().unwrap();
+            let (_near, far) = stream_pair().unwrap();
+            ours.send(Tag::Link, b"", Some(far.as_fd())).unwrap();
+            let socket = theirs;
+            Control { socket, starter }.receive()
+        };
+        let own = rustix::process::getpid();
+        assert!(receive(Some(own)).unwrap().is_some());
+        // Of its starter, so this process thinks, it comes not.
+        let error = receive(getppid()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
     fn a_foreign_packet_is_an_error_and_a_long_one_is_not_sent() {
         let (ours, theirs) = Control::pair().unwrap();
-        rustix::io::write(&ours.0, b"?what").unwrap();
-        assert!(Control(theirs).receive().is_err());
+        rustix::io::write(&ours.socket, b"?what").unwrap();
+        assert!(Control::ours(theirs).receive().is_err());
         let (ours, _theirs) = Control::pair().unwrap();
         assert!(
             ours.send(Tag::Line, &vec![0; Control::BODY_BYTES + 1], None)

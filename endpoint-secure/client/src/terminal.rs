@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -115,14 +115,44 @@ impl ProfileOptions {
         Ok(endpoint)
     }
 
+    /// Starts the endpoint, unlocks its profile and sets another passphrase, from the first line of a
+    /// file, else from the terminal, twice.
+    ///
+    /// # Errors
+    /// As [`ProfileOptions::open`]; [`Code::Usage`] for one that is too short, or not the same twice.
+    pub fn change_passphrase(&self, new_file: Option<&Path>) -> Result<(), Failure> {
+        let endpoint = self.start()?;
+        let old = self.passphrase("Passphrase: ")?;
+        endpoint.unlock(old.clone())?;
+        let new = match new_file {
+            Some(path) => file_line(path)?,
+            None => {
+                let new = prompted("New passphrase, six random words are good: ")?;
+                if new != prompted("The same again: ")? {
+                    return Err(Failure::new(
+                        Code::Usage,
+                        "the two are not the same; nothing is changed",
+                    ));
+                }
+                new
+            }
+        };
+        let change = Command::ChangePassphrase {
+            old,
+            new: new.clone(),
+        };
+        endpoint.call(&change)?;
+        endpoint.keep(new);
+        Ok(())
+    }
+
     /// The passphrase, from where the options say, else from the terminal.
     ///
     /// # Errors
     /// [`Code::Usage`] when it can be read from nowhere.
     pub fn passphrase(&self, prompt: &str) -> Result<Passphrase, Failure> {
         if let Some(path) = &self.passphrase_file {
-            let failed = |e| Failure::new(Code::Usage, format!("{}: {e}", path.display()));
-            return first_line(File::open(path).map_err(failed)?);
+            return file_line(path);
         }
         if let Some(number) = self.passphrase_fd {
             // The descriptor is opened anew through /proc: taking it over would need unsafe code.
@@ -167,6 +197,11 @@ pub fn unexpected() -> Failure {
         Code::Usage,
         "Secure gave an answer of another kind; are all programs of one version?",
     )
+}
+
+fn file_line(path: &Path) -> Result<Passphrase, Failure> {
+    let failed = |e| Failure::new(Code::Usage, format!("{}: {e}", path.display()));
+    first_line(File::open(path).map_err(failed)?)
 }
 
 fn first_line(file: File) -> Result<Passphrase, Failure> {

@@ -310,6 +310,7 @@ impl Session {
             Command::Status
             | Command::CreateProfile { .. }
             | Command::Unlock { .. }
+            | Command::ChangePassphrase { .. }
             | Command::Lock
             | Command::Connectivity => refuse(Code::Usage, "that is not for an open profile"),
         }

@@ -39,6 +39,7 @@ impl Store {
     pub fn delete_mls(&self, namespace: i64) -> Result<(), StoreError> {
         self.fresh.borrow_mut().retain(|key, _| key.0 != namespace);
         self.write_point()?;
+        self.deletes.set(true);
         self.db
             .prepare_cached("DELETE FROM mls WHERE namespace = ?1")?
             .execute([namespace])?;
@@ -49,6 +50,7 @@ impl Store {
     pub(super) fn flush_mls(&self) -> Result<(), StoreError> {
         for ((namespace, row), value) in self.fresh.borrow_mut().drain() {
             self.write_point()?;
+            self.stale.set(true);
             match value {
                 Some(plain) => {
                     let sealed = self.seal.seal("mls", &place(namespace, &row), &plain)?;

@@ -37,6 +37,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     if let Some(Job::Status) = &options.job {
         return output::status(&options.profile.start()?, options.json);
     }
+    if let Some(Job::Passphrase { new_file }) = &options.job {
+        return options.profile.change_passphrase(new_file.as_deref());
+    }
     let endpoint = options.profile.open()?;
     match &options.job {
         None | Some(Job::Open) => interactive::run(&endpoint),
@@ -50,6 +53,6 @@ fn run(options: &Options) -> Result<(), Failure> {
         Some(Job::Channels) => output::channels(&endpoint, options.json),
         Some(Job::Relays(job)) => relays::run(&endpoint, options.json, job),
         Some(Job::Devices { team }) => output::devices(&endpoint, options.json, team),
-        Some(Job::Pages(_) | Job::Init { .. } | Job::Status) => Ok(()),
+        Some(Job::Pages(_) | Job::Init { .. } | Job::Passphrase { .. } | Job::Status) => Ok(()),
     }
 }

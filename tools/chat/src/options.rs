@@ -81,6 +81,12 @@ pub enum Job {
     /// Lists and judges the relays that were found on the local network.
     #[command(subcommand)]
     Relays(Relays),
+    /// Sets another passphrase.
+    Passphrase {
+        /// Reads the new one from the first line of this file.
+        #[arg(long, value_name = "FILE")]
+        new_file: Option<PathBuf>,
+    },
     /// Says whether the profile is locked, and how this process is isolated.
     Status,
 }

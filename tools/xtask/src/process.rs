@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 const RESTARTS: u32 = 20;
+/// Profiles that are made to be looked at are no business of the keyring of who runs us.
+pub const NO_KEYRING: [(&str, &str); 1] = [("DBUS_SESSION_BUS_ADDRESS", "disabled:")];
 /// How a filter ends a process: a defect, which starting again would hide.
 const SIGSYS: i32 = 31;
 
@@ -36,6 +38,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let out = Command::new(binary(program)?)
         .args(arguments)
+        .envs(NO_KEYRING)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{program} does not start"))?;
@@ -78,6 +81,7 @@ impl Process {
                 .open(&errors)?;
             let mut command = Command::new(&path);
             command.args(&arguments).stdin(Stdio::null()).stderr(log);
+            command.envs(NO_KEYRING);
             command.stdout(std::fs::File::create(&out)?);
             command
                 .spawn()

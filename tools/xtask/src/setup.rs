@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// Packages for every build.
-pub const BUILD: &[&str] = &["build-essential", "pkg-config", "procps"];
+pub const BUILD: &[&str] = &["build-essential", "pkg-config", "procps", "libdbus-1-dev"];
 /// Packages for the desktop window.
 pub const DESKTOP: &[&str] = &["libwebkit2gtk-4.1-dev"];
 /// Packages for the front end's own tests, where no other Node is installed.
