@@ -29,6 +29,7 @@ type Kinds = {
   createProfile: "profile";
   unlock: "profile";
   lock: "done";
+  changePassphrase: "done";
   createOrganisation: "team";
   createTeam: "team";
   createChannel: "channel";

@@ -341,7 +341,7 @@ fn a_taken_over_net_gets_nothing_and_forges_nothing() {
     assert_eq!(seen.wrong, Vec::<String>::new());
     assert_eq!(seen.chunks.len(), own, "it published what nobody wrote");
     let told = &seen.bytes;
-    let shown = format!("{before:?} Lighthouse {PASSPHRASE}").into_bytes();
+    let shown = format!("{before:?} Lighthouse general {PASSPHRASE}").into_bytes();
     for word in WORDS {
         assert!(holds(&shown, word), "{word:?} is not to be found anywhere");
         assert!(!holds(told, word), "{word:?} went to the network process");
