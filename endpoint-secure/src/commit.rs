@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::branch::{Class, StateId};
 use crate::device::session::{Failure, Session, refuse};
+use crate::fault::{Fault, planted};
 use crate::group::{Candidate, Change, Group, GroupError, Leaf, LeafSigner, Made, Provider};
 use crate::naming;
 use crate::operation::What;
@@ -196,6 +197,7 @@ impl Session {
         };
         let mut state = child_of(&parent, &effect, (digest, notes));
         state.id = made.group.state_id();
+        state.code = made.group.code();
         state.namespace = Some(namespace);
         state.epoch = made.group.epoch();
         state.made_ms = self.now.millis();
@@ -309,7 +311,7 @@ impl Session {
         if let (Some(group), Some(namespace)) = (group, state.namespace) {
             self.groups.insert(namespace, group);
         }
-        self.look_for_equivocation(&state);
+        self.look_for_equivocation(&state)?;
         self.add_state(state)
     }
 
@@ -475,11 +477,12 @@ impl Session {
             roles: &committed.roles,
         };
         let mut state = child_of(parent, &effect, (digest, notes));
-        if !is_allowed(parent, &state, &effect) {
+        if !is_allowed(parent, &state, &effect) && !planted(Fault::RolesUnchecked) {
             return Ok(None);
         }
         let group = committed.group.take();
         state.id = group.as_ref().map_or(claimed, Group::state_id);
+        state.code = group.as_ref().map(Group::code).unwrap_or_default();
         state.namespace = group.as_ref().map(|_| namespace);
         state.epoch = parent.epoch + 1;
         state.made_ms = self.now.millis();
@@ -536,6 +539,7 @@ fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Not
     State {
         team: parent.team,
         id: StateId::default(),
+        code: String::new(),
         namespace: None,
         epoch: 0,
         made_ms: 0,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::device::session::{Failure, Session, refuse};
+use crate::evidence::Misdeed;
 use crate::group::{self, GroupError, Leaf, LeafSigner, Opened, Provider, StateId};
 use crate::message::{self, Entry, kind};
 use crate::naming;
@@ -417,10 +418,8 @@ impl Session {
         };
         let entry = &arrived.entry;
         if self.groups[&namespace].auth_tag() != entry.auth_tag {
-            self.notice(format!(
-                "device {device} has other secrets for the same state of its team than this one: \
-                 somebody stands between them; compare fingerprints, and remove it"
-            ));
+            let tags = [self.groups[&namespace].auth_tag(), entry.auth_tag];
+            self.accuse(team.id, device, Misdeed::OtherSecrets { state: id, tags })?;
         }
         // Also what is too late to be shown is evidence of where its author stood.
         self.witness(team.id, id, device)?;
@@ -431,7 +430,7 @@ impl Session {
             return Ok(());
         }
         let row = self.know_channel(team.id, channel, "")?;
-        self.check_chain(row, device, entry)?;
+        self.check_chain(team.id, (row, channel, device), entry)?;
         let roles = self
             .memory
             .states
@@ -530,6 +529,18 @@ impl Session {
         Ok(())
     }
 
+    /// What a removed device wrote behind its fence is never to be shown.
+    pub(crate) fn drop_fenced(&mut self, team: TeamId, device: u32) -> Result<(), Failure> {
+        let all = self.memory.fenced.iter();
+        let ours = all.filter(|(_, one)| (one.channel.team, one.device) == (team, device));
+        let keys: Vec<_> = ours.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.store.delete(Kind::Fenced, &fenced_bytes(key))?;
+            self.memory.fenced.remove(&key);
+        }
+        Ok(())
+    }
+
     fn move_feed(&mut self, team: &Team, row: i64, arrived: &Arrived) -> Result<(), Failure> {
         let (device, entry) = (arrived.leaf.device, &arrived.entry);
         let known = self.memory.feeds.contains_key(&(row, device));
@@ -550,7 +561,12 @@ impl Session {
     }
 
     /// Compares the entry's link with the entry directly before it, if that is here.
-    fn check_chain(&mut self, row: i64, device: u32, entry: &Entry) -> Result<(), Failure> {
+    fn check_chain(
+        &mut self,
+        team: TeamId,
+        (row, channel, device): (i64, u16, u32),
+        entry: &Entry,
+    ) -> Result<(), Failure> {
         let feed = self.memory.feeds.get(&(row, device));
         let before = match feed {
             Some(feed) if feed.next == entry.number => Some(feed.hash),
@@ -564,7 +580,8 @@ impl Session {
         };
         let first = (entry.number == 0).then_some([0; 16]);
         if before.or(first).is_some_and(|hash| hash != entry.prev_hash) {
-            self.notice("a device's messages do not follow each other: it may show others else");
+            let number = entry.number;
+            self.accuse(team, device, Misdeed::BrokenFeed { channel, number })?;
         }
         Ok(())
     }

@@ -255,6 +255,22 @@ impl Group {
         tag
     }
 
+    /// The same for people, 30 digits: who is in another state, or has other secrets, sees another.
+    pub fn code(&self) -> String {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(b"treeline team code 1")
+            .chain_update(self.mls.epoch_authenticator().as_slice())
+            .finalize()
+            .into();
+        let fives = hash.chunks_exact(5).take(6).map(|part| {
+            let number = part
+                .iter()
+                .fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+            format!("{:05}", number % 100_000)
+        });
+        fives.collect::<Vec<_>>().join(" ")
+    }
+
     /// The epoch.
     pub fn epoch(&self) -> u64 {
         self.mls.epoch().as_u64()

@@ -1,7 +1,8 @@
-//! Outgoing messages that wait while somebody who was removed on a branch that lost is still in.
+//! Outgoing messages that wait: while somebody who was removed on a branch that lost is still in, and
+//! while this device, which was away for long, does not know the team's state.
 //!
-//! They take their numbers at once, and are encrypted when the removal has been made again, or when
-//! patience ends. Source: docs/architecture.md, "Which commit wins".
+//! They take their numbers at once, and are encrypted when the removal has been made again or patience
+//! ends, or when everything was heard. Source: docs/architecture.md, "Which commit wins".
 
 use endpoint_secure_api::{ChannelId, Delivery, MessageId, TeamId};
 use proto::limits::MESSAGE_FRAGMENTS;
@@ -42,7 +43,9 @@ impl Session {
     /// Whether a message written now has to wait.
     pub(crate) fn holds_sending(&self, team: TeamId) -> bool {
         let until = self.link.hold_sending_ms.get(&team);
-        until.is_some_and(|until| *until > self.now.millis()) || self.held(team).next().is_some()
+        until.is_some_and(|until| *until > self.now.millis())
+            || self.is_out_of_touch(team)
+            || self.held(team).next().is_some()
     }
 
     fn held(&self, team: TeamId) -> impl Iterator<Item = &Held> {
@@ -135,6 +138,9 @@ impl Session {
         let teams: std::collections::BTreeSet<TeamId> =
             self.memory.held.keys().map(|key| key.0).collect();
         for team in teams {
+            if self.is_out_of_touch(team) {
+                continue;
+            }
             let until = self.link.hold_sending_ms.get(&team).copied();
             if let Some(until) = until.filter(|until| *until > self.now.millis()) {
                 self.wake_for_pursuit(until);

@@ -195,6 +195,7 @@ impl Joining {
             own_device: self.device().unwrap_or(0),
             removed: false,
             waiting: 0,
+            code: String::new(),
         }
     }
 

@@ -7,6 +7,8 @@
 mod branch;
 mod commit;
 pub mod device;
+mod evidence;
+mod fault;
 mod feed;
 mod group;
 mod history;

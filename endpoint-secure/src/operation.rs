@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::branch::{StateId, Verdict};
 use crate::device::session::{Failure, Session, refuse};
+use crate::fault::{Fault, planted};
 use crate::group::{Candidate, Change};
 use crate::roles::Roles;
 use crate::states::{State, numbered};
@@ -19,6 +20,8 @@ use crate::team::Team;
 
 /// The turn of one admin, in milliseconds.
 const TURN_MS: u64 = 1_500;
+/// Turns that are waited for, at most: more admins than that may meet, and one of them wins.
+const TURNS: u64 = 8;
 /// How long after an event a device is quiet, in milliseconds.
 pub(crate) const QUIET_MS: u64 = 1_000;
 /// How long a device that is connected waits for the end of its backlog, in milliseconds.
@@ -190,6 +193,9 @@ impl Session {
                 "too many changes wait to be made; connect first",
             );
         }
+        if self.count_waiting(team) == 0 {
+            self.link.asked_ms.insert(team, self.now.millis());
+        }
         self.memory.counters.operation += 1;
         self.store.put(Kind::Counters, b"", &self.memory.counters)?;
         let number = self.memory.counters.operation;
@@ -257,7 +263,8 @@ impl Session {
         let Some(tip) = self.memory.states.get(&(id, verdict.tip())) else {
             return Ok(());
         };
-        if team.removed || tip.roles.rank(team.device).is_none() {
+        let is_admin = !team.removed && tip.roles.rank(team.device).is_some();
+        if !is_admin || planted(Fault::NobodyWelcomedAgain) {
             return Ok(());
         }
         let lost = self.states(id).filter(|state| !verdict.holds(state.id));
@@ -355,7 +362,7 @@ impl Session {
             };
             if let Some(made) = operation.made {
                 let known = self.memory.states.contains_key(&(id, made));
-                if !known || self.is_settled(id, made) {
+                if !known || self.is_settled(id, made) || planted(Fault::ChangesLost) {
                     self.drop_operation(key)?;
                     continue;
                 }
@@ -395,8 +402,9 @@ impl Session {
             What::Remove { device } => {
                 let sense = tip.devices.contains(device) && roles.outranks(team.device, *device);
                 let after = roles.without(&[*device]);
+                let listed = !planted(Fault::NobodyRemoved);
                 sense.then(|| Change {
-                    remove: vec![*device],
+                    remove: listed.then_some(*device).into_iter().collect(),
                     roles: (after != *roles).then_some(after),
                     ..Change::default()
                 })
@@ -471,11 +479,12 @@ impl Session {
             // Others renew their leaves after all admins had their turns.
             None => count + u64::from(team.device % 8),
         };
-        let since = self.link.turn_ms.get(&id).copied().unwrap_or(0).max(ready);
+        let begun = [&self.link.turn_ms, &self.link.asked_ms];
+        let begun = begun.iter().filter_map(|times| times.get(&id).copied());
         if slot == 0 {
             ready
         } else {
-            since + slot * TURN_MS
+            begun.fold(ready, u64::max) + slot.min(TURNS) * TURN_MS
         }
     }
 
@@ -524,6 +533,7 @@ impl Session {
                 admin: roles.rank(leaf.device).is_some(),
                 own: leaf.device == team.device,
                 role: role_of(&roles, leaf.device),
+                warning: self.warning(id, leaf.device),
                 rank: roles.rank(leaf.device).map(|rank| rank as u32),
                 since_epoch: team
                     .members

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use endpoint_secure_api::{Delivery, TeamId};
-use proto::limits::CHUNKS_PER_FRAME;
+use proto::limits::{CHUNKS_PER_FRAME, DAY_MS};
 use proto::{
     Chunk, Cursor, Frame, GrantId, Name, Order, Outcome, Path, Prefix, Refused, Start, Tier,
     Timestamp,
@@ -29,6 +29,11 @@ const RETRY_MS: u64 = 5_000;
 const GRANT_ATTEMPTS: u32 = 3;
 /// How often the front end hears that the queue has moved, in milliseconds.
 pub(crate) const QUEUE_TELL_MS: u64 = 300;
+/// A device that has not heard everything for so long holds its messages until it has: they might be
+/// for a state that others keep no more. A day less than that, in milliseconds.
+const TOUCH_MS: u64 = 6 * DAY_MS;
+/// How exactly that is kept on disk, in milliseconds.
+const TOUCH_STEP_MS: u64 = 60 * 60 * 1000;
 /// How long a cursor may stay in memory, in milliseconds: losing it costs some duplicates.
 const CURSOR_MS: u64 = 2_000;
 
@@ -63,6 +68,8 @@ pub(crate) struct Link {
     pub(crate) pursue_ms: Option<u64>,
     /// Since when a team is as it is: the admins' turns count from there.
     pub(crate) turn_ms: BTreeMap<TeamId, u64>,
+    /// When the first change of a team was asked for, of those that wait.
+    pub(crate) asked_ms: BTreeMap<TeamId, u64>,
     /// Until when messages wait for a removal that has to be made again.
     pub(crate) hold_sending_ms: BTreeMap<TeamId, u64>,
 }
@@ -100,6 +107,7 @@ impl Link {
             since_ms: now.millis(),
             pursue_ms: Some(0),
             turn_ms: old.turn_ms.clone(),
+            asked_ms: old.asked_ms.clone(),
             hold_sending_ms: old.hold_sending_ms.clone(),
             ..Self::default()
         }
@@ -162,15 +170,8 @@ impl Session {
         }
         let since = self.link.since_ms;
         let patience = since + BACKLOG_MS;
-        let place = naming::place(team);
-        let caught = [Path::Commit, Path::Message].into_iter().all(|path| {
-            let prefix = Name::team_prefix(place, path);
-            self.link
-                .caught
-                .contains(&(prefix.first().0, prefix.bits()))
-        });
         let quiet = self.link.heard_ms.max(since) + QUIET_MS;
-        Some(if caught {
+        Some(if self.has_heard(team) {
             quiet.min(patience.max(since + QUIET_MS))
         } else {
             patience
@@ -241,7 +242,41 @@ impl Session {
                 self.release_held()?;
             }
         }
-        Ok(())
+        self.note_touch()
+    }
+
+    /// Whether the backlog of a team has ended on this link.
+    fn has_heard(&self, team: TeamId) -> bool {
+        let place = naming::place(team);
+        let caught = |path| {
+            let prefix = Name::team_prefix(place, path);
+            let key = (prefix.first().0, prefix.bits());
+            self.link.caught.contains(&key)
+        };
+        self.link.up && [Path::Commit, Path::Message].into_iter().all(caught)
+    }
+
+    fn note_touch(&mut self) -> Result<(), Failure> {
+        let now = self.now.millis();
+        let times = &self.memory.counters.in_touch_ms;
+        let old = |team: &TeamId| times.get(team).is_none_or(|at| at + TOUCH_STEP_MS < now);
+        let teams = self.memory.teams.keys().copied();
+        let heard: Vec<TeamId> = teams
+            .filter(|team| old(team) && self.has_heard(*team))
+            .collect();
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let times = &mut self.memory.counters.in_touch_ms;
+        times.extend(heard.into_iter().map(|team| (team, now)));
+        Ok(self.store.put(Kind::Counters, b"", &self.memory.counters)?)
+    }
+
+    /// Whether this device was away for so long that what it writes might be for nobody.
+    pub(crate) fn is_out_of_touch(&self, team: TeamId) -> bool {
+        let last = self.memory.counters.in_touch_ms.get(&team);
+        let long = last.is_some_and(|at| at + TOUCH_MS < self.now.millis());
+        long && !self.has_heard(team)
     }
 
     /// A cursor is written after what it stands for: with the next event, or a moment later.

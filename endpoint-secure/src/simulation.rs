@@ -1,17 +1,23 @@
 //! Worlds of devices on the real engine, drawn from seeds: islands, several admins at once, insiders
-//! that lie, crashes at every write, states that are forgotten early; and one list of crashes, at
-//! each write of an addition, a removal and a message.
+//! that lie, crashes at every write, one who is away while states are forgotten, a person with two
+//! devices, meetings that nothing tells of but what is heard.
 //!
 //! A seed fixes what is done and when. Keys come from the system, so what depends on the digest of a
 //! commit may fall out otherwise the next time.
 
+mod alarms;
+mod kills;
+mod mutant;
 mod world;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use endpoint_secure_api::{Answer, Command, Role};
+use endpoint_secure_api::{Command, Role};
+use proto::limits::DAY_MS;
 
+use crate::branch::StateId;
+use crate::device::Event;
 use crate::group::Change;
 use world::{Random, Template, World};
 
@@ -31,6 +37,8 @@ struct Figures {
     messages: AtomicU64,
     reissued: AtomicU64,
     removed: AtomicU64,
+    backdated: AtomicU64,
+    weeks: AtomicU64,
     crashes: AtomicU64,
     lies: AtomicU64,
 }
@@ -47,6 +55,9 @@ struct Run<'a> {
     random: Random,
     said: Vec<(usize, String)>,
     joined: BTreeSet<usize>,
+    /// Devices that the owner has removed.
+    removed: BTreeSet<u32>,
+    weeks_passed: bool,
     figures: &'a Figures,
 }
 
@@ -64,6 +75,8 @@ impl Run<'_> {
             16 => self.crash(at),
             17 => self.crash_while_writing(at),
             18 => self.lie(),
+            // Once: what is older than 30 days is promised to nobody.
+            _ if !self.weeks_passed => self.pass_weeks(),
             _ => {}
         }
         for _ in 0..self.random.below(8) {
@@ -103,9 +116,12 @@ impl Run<'_> {
         // Seldom enough that some stay.
         if self.random.below(3) == 0 {
             let (team, device) = (self.world.team, self.world.number(target));
-            self.world
-                .ask(admin, Command::RemoveDevice { team, device })
-                .ok();
+            let asked = self
+                .world
+                .ask(admin, Command::RemoveDevice { team, device });
+            if asked.is_ok() && admin == 0 {
+                self.removed.insert(device);
+            }
         }
     }
 
@@ -143,11 +159,7 @@ impl Run<'_> {
 
     fn crash_while_writing(&mut self, at: usize) {
         let writes = self.random.below(40) as u32;
-        if let Some(session) = self.world.peers[at]
-            .device
-            .as_mut()
-            .and_then(|one| one.open_session())
-        {
+        if let Some(session) = self.world.session(at) {
             session.store.crash_after(writes);
         }
         self.say(at);
@@ -160,53 +172,94 @@ impl Run<'_> {
         let kind = self.random.below(3);
         let target = self.random.below(MEMBERS);
         let target = self.world.number(target);
-        let (team, now) = (self.world.team, self.world.now);
         let older = self.random.below(4);
-        let Some(session) = self.world.peers[at]
-            .device
-            .as_mut()
-            .and_then(|one| one.open_session())
-        else {
+        let team = self.world.team;
+        let Some(session) = self.world.session(at) else {
             return;
         };
-        let Some(mut known) = session.memory.teams.get(&team).cloned() else {
+        let Some(verdict) = session.memory.verdicts.get(&team) else {
             return;
         };
-        let honest = known.tip;
-        let path = session.memory.verdicts[&team].path.clone();
-        let change = match kind {
+        let path = verdict.path.clone();
+        let (change, parent) = match kind {
             // Removes somebody above itself, or without being an admin.
-            0 => Change {
-                remove: vec![target],
-                ..Change::default()
-            },
-            _ => Change::default(),
+            0 => (removal(target), path.last().copied()),
+            _ => (Change::default(), path.iter().rev().nth(older).copied()),
         };
-        if kind > 0 {
-            known.tip = path[path.len().saturating_sub(1 + older)];
+        let parent = parent.or(path.first().copied());
+        if let Some(parent) = parent
+            && self.commit_on(at, parent, change).is_some()
+        {
+            self.world.peers[at].lies |= kind == 0;
         }
+    }
+
+    /// Commits whatever it is, wherever the team stands. Gives the state it makes.
+    fn commit_on(&mut self, at: usize, parent: StateId, change: Change) -> Option<StateId> {
+        let (team, now) = (self.world.team, self.world.now);
+        let session = self.world.session(at)?;
+        let mut known = session.memory.teams.get(&team).cloned()?;
+        let honest = known.tip;
+        known.tip = parent;
         session.begin(now).unwrap();
         session.memory.teams.insert(team, known);
         let made = session.make(team, change);
-        if made.is_ok() && session.commit().is_ok() {
+        let done = made.is_ok() && session.commit().is_ok();
+        if done {
             Figures::add(&self.figures.lies, 1);
-            self.world.peers[at].lies |= kind == 0;
         } else {
             session.roll_back();
             if let Some(team) = session.memory.teams.get_mut(&team) {
                 team.tip = honest;
             }
         }
-        self.world.drain(at);
+        self.world.handle(at, Event::Tick);
+        made.ok().filter(|_| done)
+    }
+
+    /// All but one, who is switched off, go on for longer than states are kept for those who are
+    /// late. Who was away catches up state by state.
+    fn pass_weeks(&mut self) {
+        self.weeks_passed = true;
+        Figures::add(&self.figures.weeks, 2);
+        self.meet();
+        let away = self.random.below(MEMBERS);
+        self.world.kill(away);
+        for round in 0..2 {
+            for at in (0..ALL).filter(|at| *at != away) {
+                self.say(at);
+            }
+            if round == 0 {
+                self.remove();
+                self.change_role();
+            }
+            self.world.settle();
+            self.world.now = self.world.now.plus_millis(8 * DAY_MS);
+        }
+        // It speaks before it has heard anything.
+        self.world.start(away);
+        self.say(away);
+        self.world.settle();
+    }
+
+    /// Everybody hears everybody, and nobody is about to be killed.
+    fn meet(&mut self) {
+        self.heal();
+        for at in 0..ALL {
+            self.world.disarm(at);
+        }
+        self.world.settle();
     }
 
     /// All that is promised, after everybody has met.
     fn check(&mut self, seed: u64) {
-        self.heal();
-        for at in 0..ALL {
-            self.world.restart(at);
+        if seed.is_multiple_of(2) {
+            self.heal();
+            (0..ALL).for_each(|at| self.world.restart(at));
         }
-        self.world.settle();
+        // Otherwise nothing tells them that they have met but what they hear.
+        self.meet();
+        let team = self.world.team;
         let truth = self.world.tip(0).expect("the owner cannot be removed");
         let mut lasting = Vec::new();
         for at in 0..ALL {
@@ -242,7 +295,16 @@ impl Run<'_> {
                 assert!(stays_out, "seed {seed}: {at} is out and does not know");
             }
         }
+        let back = truth.devices.intersection(&self.removed).next();
+        assert_eq!(back, None, "seed {seed}: the owner has removed it");
+        let session = self.world.session(0).unwrap();
+        let carried = &session.memory.verdicts[&team].carried;
+        let left = carried.intersection(&truth.devices).next();
+        assert_eq!(left, None, "seed {seed}: a removal was not made again");
         self.check_texts(seed, &lasting);
+        if seed.is_multiple_of(4) {
+            self.check_backdated(seed, &lasting);
+        }
         self.count();
     }
 
@@ -291,45 +353,107 @@ impl Run<'_> {
         Figures::add(&self.figures.messages, self.said.len());
     }
 
-    fn count(&mut self) {
+    /// All have spoken for where they are. One of them commits where they were before, more than once
+    /// and whatever its role lets it: nobody leaves what was settled.
+    fn check_backdated(&mut self, seed: u64, lasting: &[usize]) {
+        for at in lasting {
+            self.say(*at);
+        }
+        self.world.settle();
+        let before: Vec<Vec<StateId>> = lasting.iter().map(|at| self.settled(*at)).collect();
+        let liar = lasting[self.random.below(lasting.len())];
         let team = self.world.team;
-        let session = self.world.peers[0]
-            .device
-            .as_mut()
-            .and_then(|one| one.open_session())
-            .unwrap();
-        let path = session.memory.verdicts[&team].path.len();
-        let states = session.states(team).count();
-        Figures::add(&self.figures.commits, states.saturating_sub(1));
-        Figures::add(&self.figures.concurrent, states - path);
+        let Some(session) = self.world.session(liar) else {
+            return;
+        };
+        let verdict = &session.memory.verdicts[&team];
+        let parents: Vec<StateId> = verdict
+            .path
+            .windows(2)
+            .filter(|pair| verdict.sealed.contains(&pair[1]))
+            .map(|pair| pair[0])
+            .collect();
+        if parents.is_empty() {
+            return;
+        }
+        let mut parent = parents[self.random.below(parents.len())];
+        let lowest = self
+            .world
+            .tip(liar)
+            .and_then(|tip| tip.devices.last().copied());
+        for round in 0..3 {
+            let change = match (round, lowest) {
+                (0, Some(target)) if self.random.below(2) == 0 => removal(target),
+                _ => Change::default(),
+            };
+            match self.commit_on(liar, parent, change) {
+                Some(made) => parent = made,
+                None => break,
+            }
+            Figures::add(&self.figures.backdated, 1);
+        }
+        self.world.settle();
+        for (at, before) in lasting.iter().zip(before) {
+            let after = self.settled(*at);
+            let moved = before.iter().find(|one| !after.contains(one));
+            if moved.is_some() && *at != liar {
+                self.world.describe(*at);
+                panic!("seed {seed}: {liar} has moved {at} with a backdated commit");
+            }
+        }
+    }
+
+    /// The settled states on a device's path.
+    fn settled(&mut self, at: usize) -> Vec<StateId> {
+        let team = self.world.team;
+        let session = self.world.session(at).unwrap();
+        let verdict = &session.memory.verdicts[&team];
+        let path = verdict.path.iter();
+        path.filter(|id| verdict.sealed.contains(*id))
+            .copied()
+            .collect()
+    }
+
+    fn count(&mut self) {
+        let (commits, concurrent) = self.world.commits(0);
+        Figures::add(&self.figures.commits, commits);
+        Figures::add(&self.figures.concurrent, concurrent);
         for at in 0..ALL {
-            let session = self.world.peers[at]
-                .device
-                .as_mut()
-                .and_then(|one| one.open_session())
-                .unwrap();
-            let again = session
-                .memory
-                .operations
-                .values()
-                .map(|one| one.turn.saturating_sub(1));
-            Figures::add(&self.figures.reissued, again.sum::<u32>() as usize);
+            let session = self.world.session(at).unwrap();
+            let operations = session.memory.operations.values();
+            let again = operations.map(|one| one.turn.saturating_sub(1));
+            let again = again.sum::<u32>() as usize;
+            Figures::add(&self.figures.reissued, again);
+        }
+    }
+
+    fn live(&mut self, seed: u64) {
+        for _ in 0..12 + self.random.below(16) {
+            self.act();
+        }
+        self.check(seed);
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(template: &Template, seed: u64, figures: &'a Figures) -> Self {
+        Self {
+            world: template.world(),
+            random: Random::new(seed),
+            said: Vec::new(),
+            joined: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            weeks_passed: false,
+            figures,
         }
     }
 }
 
-fn run(template: &Template, seed: u64, figures: &Figures) {
-    let mut run = Run {
-        world: template.world(),
-        random: Random::new(seed),
-        said: Vec::new(),
-        joined: BTreeSet::new(),
-        figures,
-    };
-    for _ in 0..12 + run.random.below(16) {
-        run.act();
+fn removal(target: u32) -> Change {
+    Change {
+        remove: vec![target],
+        ..Change::default()
     }
-    run.check(seed);
 }
 
 #[test]
@@ -356,7 +480,7 @@ fn worlds_of_devices_converge() {
                         return;
                     }
                     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        run(&template, seed, &figures);
+                        Run::new(&template, seed, &figures).live(seed);
                     }));
                     if outcome.is_err() {
                         failed.lock().unwrap().push(seed);
@@ -367,8 +491,8 @@ fn worlds_of_devices_converge() {
     });
     let show = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "{count} worlds: {} commits, {} of them concurrent and lost, {} made again, {} messages, \
-         {} removals seen, {} crashes, {} lies",
+        "{count} worlds: {} commits, {} of them concurrent, {} made again, {} messages, \
+         {} removals seen, {} crashes, {} lies, {} backdated commits, {} weeks away",
         show(&figures.commits),
         show(&figures.concurrent),
         show(&figures.reissued),
@@ -376,6 +500,8 @@ fn worlds_of_devices_converge() {
         show(&figures.removed),
         show(&figures.crashes),
         show(&figures.lies),
+        show(&figures.backdated),
+        show(&figures.weeks),
     );
     let failed = failed.into_inner().unwrap();
     assert!(
@@ -383,116 +509,4 @@ fn worlds_of_devices_converge() {
         "these seeds failed: {failed:?}; TREELINE_SEED=n runs one alone"
     );
     assert!(show(&figures.concurrent) > 0 && show(&figures.reissued) > 0);
-}
-
-/// What is killed at each of its writes.
-#[derive(Debug, Clone, Copy)]
-enum Deed {
-    Add,
-    Remove,
-    Send,
-}
-
-#[test]
-fn a_kill_at_each_write_of_an_addition_a_removal_and_a_message_tears_nothing() {
-    let template = Template::new(4, 1);
-    for deed in [Deed::Add, Deed::Remove, Deed::Send] {
-        let mut point = 0;
-        while killed_at(&template, deed, point) {
-            point += 1;
-        }
-        println!("{deed:?}: killed at each of {point} writes");
-        assert!(point > 3);
-    }
-}
-
-/// Does it with a kill at one of its writes, and looks whether all is well. `false` if it has fewer.
-fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
-    let mut world = template.world();
-    world.settle();
-    let (team, gone) = (world.team, world.number(3));
-    let session = world.peers[0]
-        .device
-        .as_mut()
-        .and_then(|one| one.open_session())
-        .unwrap();
-    session.store.crash_after(point);
-    let ask = |world: &mut World| match deed {
-        Deed::Add => world.bring_in(0, 4),
-        Deed::Remove => {
-            world
-                .ask(0, Command::RemoveDevice { team, device: gone })
-                .ok();
-        }
-        Deed::Send => {
-            world.say(0, "once", 77);
-        }
-    };
-    ask(&mut world);
-    for _ in 0..80 {
-        world.step(250);
-    }
-    let killed = world.peers[0].device.is_none();
-    if killed {
-        world.start(0);
-        ask(&mut world);
-    } else if let Some(session) = world.peers[0]
-        .device
-        .as_mut()
-        .and_then(|one| one.open_session())
-    {
-        session.store.crash_never();
-    }
-    world.settle();
-    let before = template.world().tip(0).unwrap().epoch;
-    check_deed(&mut world, deed, point, before);
-    killed
-}
-
-/// It was done once, all are in the same state, and nothing is torn.
-fn check_deed(world: &mut World, deed: Deed, point: u32, before: u64) {
-    let truth = world.tip(0).unwrap();
-    let (devices, epochs) = match deed {
-        Deed::Add => (5, 1),
-        Deed::Remove => (3, 1),
-        Deed::Send => (4, 0),
-    };
-    assert_eq!(truth.devices.len(), devices, "{deed:?} at {point}");
-    assert_eq!(
-        truth.epoch,
-        before + epochs,
-        "{deed:?} at {point}: done twice, or torn"
-    );
-    for at in 0..5 {
-        let number = world.number(at);
-        let inside = world.team_of(at).is_some() && truth.devices.contains(&number);
-        if inside && world.tip(at).is_some() {
-            assert_eq!(
-                world.tip(at).unwrap().id,
-                truth.id,
-                "{deed:?} at {point}: {at}"
-            );
-            assert!(world.say(at, &format!("from {at}"), 5));
-        }
-    }
-    world.settle();
-    for at in [0, 1, 2] {
-        let texts = world.texts(at);
-        let once = texts.iter().filter(|(text, _)| text == "once").count();
-        assert_eq!(
-            once,
-            usize::from(matches!(deed, Deed::Send)),
-            "{deed:?} at {point}: {at}"
-        );
-        assert!(
-            texts.iter().all(|(_, gap)| !gap),
-            "{deed:?} at {point}: {at}"
-        );
-        assert!(texts.iter().any(|(text, _)| text == "from 1"));
-    }
-    let answer = world.ask(0, Command::Connectivity).unwrap();
-    let Answer::Connectivity(state) = answer else {
-        panic!("no connectivity");
-    };
-    assert_eq!(state.queued, 0, "{deed:?} at {point}");
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::branch::{self, Class, Commit, Known, StateId, Verdict};
 use crate::device::session::{Failure, Session};
+use crate::evidence::Misdeed;
+use crate::fault::{Fault, planted};
 use crate::group::Group;
 use crate::naming;
 use crate::roles::Roles;
@@ -34,6 +36,8 @@ pub struct State {
     pub team: TeamId,
     /// The state.
     pub id: StateId,
+    /// What people compare, see [`Group::code`]; empty if this device is not in it.
+    pub code: String,
     /// Where its MLS state lies; none if this device is not in it.
     pub namespace: Option<i64>,
     /// Its epoch.
@@ -156,6 +160,7 @@ impl State {
         Ok(Self {
             team,
             id: group.state_id(),
+            code: group.code(),
             namespace: Some(namespace),
             epoch: group.epoch(),
             made_ms: now.millis(),
@@ -215,6 +220,7 @@ impl Session {
         let state = match known {
             // Its own commit was heard of, and could not be entered.
             Some(known) if known.commit.is_some() => State {
+                code: state.code,
                 namespace: state.namespace,
                 turn: state.turn,
                 ..known.clone()
@@ -239,7 +245,13 @@ impl Session {
         id: StateId,
         device: u32,
     ) -> Result<(), Failure> {
-        let Some(state) = self.memory.states.get_mut(&(team, id)) else {
+        let deaf = planted(Fault::VoicesUnheard)
+            && self
+                .memory
+                .teams
+                .get(&team)
+                .is_some_and(|team| team.device % 2 == 1);
+        let Some(state) = self.memory.states.get_mut(&(team, id)).filter(|_| !deaf) else {
             return Ok(());
         };
         if !state.witnesses.insert(device) {
@@ -417,6 +429,7 @@ impl Session {
         while let Some(oldest) = self.superfluous(team) {
             let keep = self.memory.verdicts[&team].path.get(1).copied();
             self.hand_on_turn(team, oldest, keep)?;
+            self.forget_fenced(team, oldest)?;
             let mut gone = BTreeSet::from([oldest]);
             loop {
                 let more: Vec<StateId> = self
@@ -435,6 +448,17 @@ impl Session {
             }
             let verdict = self.verdict(team);
             self.memory.verdicts.insert(team, verdict);
+        }
+        Ok(())
+    }
+
+    /// The removals of a state that goes are final: what is behind their fences is never shown.
+    fn forget_fenced(&mut self, team: TeamId, state: StateId) -> Result<(), Failure> {
+        let state = self.memory.states.get(&(team, state));
+        let commit = state.and_then(|state| state.commit.as_ref());
+        let removed = commit.map_or_else(Vec::new, |commit| commit.removed.clone());
+        for device in removed {
+            self.drop_fenced(team, device)?;
         }
         Ok(())
     }
@@ -476,6 +500,7 @@ impl Session {
         };
         let settled = verdict.sealed.contains(&next) && age(next) > SETTLED_MS;
         let count = self.states(team).count();
+        let settled = settled || planted(Fault::SecretsForgotten);
         (settled || age(oldest) > KEPT_MS || count > KEPT).then_some(oldest)
     }
 
@@ -513,24 +538,24 @@ impl Session {
         })
     }
 
-    /// Says that a device has signed two commits for one state, which no honest one does.
-    pub(crate) fn look_for_equivocation(&mut self, state: &State) {
+    /// Notes that a device has signed two commits of one state, which no honest one does.
+    pub(crate) fn look_for_equivocation(&mut self, state: &State) -> Result<(), Failure> {
         let Some(commit) = &state.commit else {
-            return;
+            return Ok(());
         };
-        let other = self.states(state.team).any(|one| {
-            let sibling = one.commit.as_ref();
-            one.id != state.id
-                && sibling
-                    .is_some_and(|one| (one.parent, one.author) == (commit.parent, commit.author))
+        let other = self.states(state.team).find_map(|one| {
+            let other = one.commit.as_ref().filter(|_| one.id != state.id)?;
+            let same = (other.parent, other.author) == (commit.parent, commit.author);
+            same.then_some(other.digest)
         });
-        if other {
-            self.notice(format!(
-                "device {} has made two different changes of one state of its team: it shows others \
-                 else, or was copied; an admin should remove it",
-                commit.author
-            ));
-        }
+        let Some(other) = other else {
+            return Ok(());
+        };
+        let what = Misdeed::TwoCommits {
+            parent: commit.parent,
+            digests: [other, commit.digest],
+        };
+        self.accuse(state.team, commit.author, what)
     }
 }
 

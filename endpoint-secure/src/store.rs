@@ -59,6 +59,8 @@ pub enum Kind {
     Held = 14,
     /// Messages of removed devices that came from behind their fence.
     Fenced = 15,
+    /// What others have done that no honest device does.
+    Evidence = 20,
 }
 
 /// Why the store failed.

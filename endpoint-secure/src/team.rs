@@ -136,6 +136,9 @@ pub struct Counters {
     pub channel: i64,
     /// The last number of a change that this device is to make.
     pub operation: u64,
+    /// When this device had last heard everything that there was of a team.
+    #[serde(default)]
+    pub in_touch_ms: BTreeMap<TeamId, u64>,
 }
 
 /// An organisation that was founded on this device.
@@ -624,6 +627,7 @@ impl Session {
             own_device: team.device,
             removed: team.removed,
             waiting: self.count_waiting(team.id),
+            code: state.map_or_else(String::new, |state| state.code.clone()),
         }
     }
 

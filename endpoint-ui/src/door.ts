@@ -169,7 +169,12 @@ removed: boolean,
 /**
  * Changes asked for on this device that are not in effect yet.
  */
-waiting: number, };
+waiting: number, 
+/**
+ * 30 digits that are the same on all devices with the same members and secrets; empty while
+ * joining and after removal.
+ */
+code: string, };
 
 export type Channel = { 
 /**
@@ -233,7 +238,11 @@ rank: number | null,
 /**
  * The epoch it came with, as far as this device knows.
  */
-sinceEpoch: number, };
+sinceEpoch: number, 
+/**
+ * What it did that no honest device does, for a person to read; empty otherwise.
+ */
+warning: string, };
 
 export type Invite = { 
 /**

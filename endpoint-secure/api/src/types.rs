@@ -204,6 +204,9 @@ plain! {
         pub removed: bool,
         /// Changes asked for on this device that are not in effect yet.
         pub waiting: u32,
+        /// 30 digits that are the same on all devices with the same members and secrets; empty while
+        /// joining and after removal.
+        pub code: String,
     }
 
     /// A channel of a team.
@@ -242,6 +245,8 @@ plain! {
         pub rank: Option<u32>,
         /// The epoch it came with, as far as this device knows.
         pub since_epoch: u64,
+        /// What it did that no honest device does, for a person to read; empty otherwise.
+        pub warning: String,
     }
 
     /// What an invite says, for a person to look at before joining.

@@ -13,6 +13,7 @@ use proto::{Name, Signer, Timestamp};
 use super::Effect;
 use crate::branch::Verdict;
 use crate::commit::Adding;
+use crate::evidence::{Evidence, EvidenceKey};
 use crate::feed::{Feed, Fenced};
 use crate::group::{Crypto, Group, GroupError, Provider, StateId};
 use crate::hold::Held;
@@ -81,6 +82,7 @@ pub(crate) struct Memory {
     pub operations: BTreeMap<(TeamId, u64), Operation>,
     pub held: BTreeMap<(TeamId, u64), Held>,
     pub fenced: BTreeMap<(i64, u32, u32), Fenced>,
+    pub evidence: BTreeMap<EvidenceKey, Evidence>,
     pub waiting: Waiting,
     /// Derived of the states, and not on disk.
     pub verdicts: BTreeMap<TeamId, Verdict>,
@@ -96,6 +98,7 @@ impl Memory {
         let joining: Vec<Joining> = store.all(Kind::Joining)?;
         let held: Vec<Held> = store.all(Kind::Held)?;
         let fenced: Vec<Fenced> = store.all(Kind::Fenced)?;
+        let evidence: Vec<Evidence> = store.all(Kind::Evidence)?;
         let operations: Vec<Operation> = store.all(Kind::Operation)?;
         let teams: Vec<Team> = store.all(Kind::Team)?;
         let organisations: Vec<Organisation> = store.all(Kind::Organisation)?;
@@ -116,6 +119,7 @@ impl Memory {
             operations: by(operations, |one| (one.team, one.number)),
             fenced: by(fenced, |one| (one.row, one.device, one.number)),
             held: by(held, |one| (one.channel.team, one.order)),
+            evidence: by(evidence, Evidence::key),
             waiting: Waiting::load(store)?,
             verdicts: BTreeMap::new(),
         })

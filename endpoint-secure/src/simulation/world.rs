@@ -9,11 +9,12 @@ use endpoint_secure_api::{
     Anchor, Answer, ChannelId, Command, Passphrase, Refusal, Role, Suite, TeamId,
 };
 use proto::{
-    Chunk, Cursor, Frame, Grant, GrantId, Hello, Name, Outcome, Prefix, Refused, Registration,
-    Signer, Start, Tier, Timestamp, Verbs,
+    Chunk, Cursor, Fields, Frame, Grant, GrantId, Hello, Name, Outcome, Prefix, Refused,
+    Registration, Signer, Start, Tier, Timestamp, Verbs,
 };
 use tempfile::TempDir;
 
+use crate::device::session::Session;
 use crate::device::{Asker, Device, Effect, Event};
 use crate::lock::Cost;
 use crate::states::State;
@@ -48,7 +49,8 @@ impl Random {
 struct Net {
     log: Vec<Chunk>,
     names: BTreeMap<Name, usize>,
-    subscriptions: BTreeMap<u32, (Prefix, usize)>,
+    /// With how far each is served, and whether it has yet to hear of the end of its backlog.
+    subscriptions: BTreeMap<u32, (Prefix, usize, bool)>,
     to_device: VecDeque<Frame>,
     up: bool,
 }
@@ -73,6 +75,13 @@ pub struct World {
     origin: Signer,
     grants: BTreeMap<GrantId, Grant>,
     pub team: TeamId,
+    /// What all had when they last exchanged: as long as it is so, nothing moves.
+    rested: Vec<(usize, usize)>,
+    /// A planted fault: some chunks never come to some.
+    pub loses_chunks: bool,
+    /// A planted fault: a device is started from the disk that it began with.
+    pub restores_disks: bool,
+    began_with: Vec<PathBuf>,
 }
 
 /// A world that stands still, from which others begin.
@@ -95,6 +104,13 @@ fn temporary() -> TempDir {
     }
 }
 
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
 impl Template {
     /// A team whose first three are admins, and some devices beside it that may join later.
     pub fn new(members: usize, others: usize) -> Self {
@@ -108,9 +124,15 @@ impl Template {
                 org: 0,
                 team: 0,
             },
+            rested: Vec::new(),
+            loses_chunks: false,
+            restores_disks: false,
+            began_with: Vec::new(),
         };
         for number in 0..members + others {
-            world.new_peer(&format!("peer {number}"));
+            // One of the people has two devices.
+            let person = if number == 4 { 3 } else { number };
+            world.new_peer(&format!("peer {person}"));
         }
         let end = world.now.plus_millis(3_000 * 24 * 3600 * 1000);
         let registration = Registration::issue(&world.origin, 5, [105; 32], end).unwrap();
@@ -170,13 +192,14 @@ impl Template {
             origin: Signer::from_seed(&[9; 32]),
             grants: self.grants.clone(),
             team: self.team,
+            rested: Vec::new(),
+            loses_chunks: false,
+            restores_disks: false,
+            began_with: self.directories.clone(),
         };
         for (from, net) in self.directories.iter().zip(&self.nets) {
             let directory = temporary();
-            for entry in fs::read_dir(from).unwrap() {
-                let entry = entry.unwrap();
-                fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
-            }
+            copy(from, directory.path());
             world.peers.push(Peer {
                 directory,
                 device: None,
@@ -249,6 +272,19 @@ impl World {
         self.peers[at].net.to_device.clear();
     }
 
+    /// No kill is on its way any more.
+    pub fn disarm(&mut self, at: usize) {
+        match self.session(at) {
+            Some(session) => session.store.crash_never(),
+            None => self.start(at),
+        }
+    }
+
+    pub fn session(&mut self, at: usize) -> Option<&mut Session> {
+        let device = self.peers[at].device.as_mut()?;
+        device.open_session()
+    }
+
     /// Kills and starts it: nothing is armed any more.
     pub fn restart(&mut self, at: usize) {
         self.kill(at);
@@ -256,6 +292,13 @@ impl World {
     }
 
     pub fn start(&mut self, at: usize) {
+        if self.restores_disks {
+            let directory = self.peers[at].directory.path();
+            for entry in fs::read_dir(directory).unwrap() {
+                fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+            copy(&self.began_with[at], directory);
+        }
         let device = Device::open(self.peers[at].directory.path(), CHEAP).unwrap();
         self.peers[at].device = Some(device);
         let unlock = Command::Unlock {
@@ -340,7 +383,10 @@ impl World {
                     }
                     _ => 0,
                 };
-                self.peers[at].net.subscriptions.insert(id, (prefix, from));
+                self.peers[at]
+                    .net
+                    .subscriptions
+                    .insert(id, (prefix, from, true));
             }
             Frame::Unsubscribe { id } => {
                 self.peers[at].net.subscriptions.remove(&id);
@@ -390,8 +436,31 @@ impl World {
         Ok(())
     }
 
+    /// How many commits a network has, and how many of them do not stand alone on their parent.
+    pub fn commits(&self, at: usize) -> (usize, usize) {
+        let mut on: BTreeMap<[u8; 8], usize> = BTreeMap::new();
+        for chunk in &self.peers[at].net.log {
+            let data = chunk.data();
+            // A whole object has a byte in front, the first of several fragments 37; the parent's id
+            // comes next.
+            let head = if data[0] == 0 { 1 } else { 37 };
+            if matches!(chunk.name().fields(), Fields::Commit { fragment: 0, .. }) {
+                let parent = data[head..head + 8].try_into().unwrap();
+                *on.entry(parent).or_default() += 1;
+            }
+        }
+        let apart = on.values().filter(|count| **count > 1).sum();
+        (on.values().sum(), apart)
+    }
+
     /// Each island's nodes get what others on it have.
     fn exchange(&mut self) -> bool {
+        let peers = self.peers.iter();
+        let now: Vec<_> = peers.map(|one| (one.island, one.net.log.len())).collect();
+        if now == self.rested {
+            return false;
+        }
+        self.rested = now;
         let mut moved = false;
         let islands: BTreeSet<usize> = self.peers.iter().map(|peer| peer.island).collect();
         for island in islands {
@@ -422,6 +491,9 @@ impl World {
                 });
                 let Some(chunk) = owner else { continue };
                 for at in &here {
+                    if self.loses_chunks && name.0 % 31 == *at as u128 {
+                        continue;
+                    }
                     let net = &mut self.peers[*at].net;
                     if !net.names.contains_key(&name) {
                         net.names.insert(name, net.log.len());
@@ -436,8 +508,8 @@ impl World {
     fn serve(&mut self, at: usize) {
         let net = &mut self.peers[at].net;
         let end = net.log.len();
-        for (id, (prefix, from)) in &mut net.subscriptions {
-            if *from >= end && *from != usize::MAX {
+        for (id, (prefix, from, fresh)) in &mut net.subscriptions {
+            if *from >= end && !std::mem::take(fresh) {
                 continue;
             }
             let chunks: Vec<Chunk> = net.log[*from..]

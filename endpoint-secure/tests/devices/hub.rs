@@ -45,6 +45,8 @@ pub struct Hub {
 
 pub struct Link {
     pub up: bool,
+    /// Whether the hub takes and acknowledges, and sends nothing of what it has.
+    pub silent: bool,
     subscriptions: BTreeMap<u32, (Prefix, usize)>,
     used_ids: Vec<u32>,
     granted: Vec<GrantId>,
@@ -265,6 +267,7 @@ impl World {
         });
         self.hub.links.push(Link {
             up: false,
+            silent: false,
             subscriptions: BTreeMap::new(),
             used_ids: Vec::new(),
             granted: Vec::new(),
@@ -372,29 +375,37 @@ impl World {
         self.link(at);
     }
 
+    /// Time passes; what is on its way arrives, and what is due is done.
+    pub fn step(&mut self, ms: u64) -> bool {
+        self.hub.now = self.hub.now.plus_millis(ms);
+        let mut moved = false;
+        for at in 0..self.members.len() {
+            if !self.hub.links[at].up {
+                continue;
+            }
+            if !self.hub.links[at].silent {
+                self.hub.serve(at);
+            }
+            while let Some(frame) = self.hub.links[at].to_device.pop_front() {
+                moved = true;
+                self.handle(at, Event::Net(frame));
+            }
+            let due = self.members[at]
+                .device
+                .as_ref()
+                .and_then(Device::next_timeout)
+                .is_some_and(|time| time <= self.hub.now);
+            if due {
+                self.handle(at, Event::Tick);
+            }
+        }
+        moved
+    }
+
     /// Delivers until nothing moves; every round is a second.
     pub fn settle(&mut self) {
         for _ in 0..10_000 {
-            self.hub.now = self.hub.now.plus_millis(1000);
-            let mut moved = false;
-            for at in 0..self.members.len() {
-                if !self.hub.links[at].up {
-                    continue;
-                }
-                self.hub.serve(at);
-                while let Some(frame) = self.hub.links[at].to_device.pop_front() {
-                    moved = true;
-                    self.handle(at, Event::Net(frame));
-                }
-                let due = self.members[at]
-                    .device
-                    .as_ref()
-                    .and_then(Device::next_timeout)
-                    .is_some_and(|time| time <= self.hub.now);
-                if due {
-                    self.handle(at, Event::Tick);
-                }
-            }
+            let moved = self.step(1000);
             let soon = self.hub.now.plus_millis(SOON_MS);
             let waits = |member: &Member| {
                 let timeout = member.device.as_ref().and_then(Device::next_timeout);

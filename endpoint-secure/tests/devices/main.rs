@@ -7,3 +7,4 @@ mod disturbed;
 mod groups;
 mod hub;
 mod locked;
+mod turns;

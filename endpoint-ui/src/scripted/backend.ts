@@ -146,6 +146,7 @@ class World {
       role: (device === 0 ? "owner" : "member") as Device["role"],
       rank: device === 0 ? 0 : null,
       sinceEpoch: device,
+      warning: "",
     }));
   }
 
@@ -162,6 +163,7 @@ class World {
       ownDevice: 0,
       removed: false,
       waiting: 0,
+      code: stage === "joined" ? "04417 88120 31906 55273 90062 17485" : "",
     };
     this.#teams = [...this.#teams, team];
     this.#channels.set(teamKey(team.id), []);

@@ -151,7 +151,8 @@ pub fn channel_line(team: &str, channel: &Channel) -> String {
 
 /// A team's devices.
 pub fn devices(endpoint: &Endpoint, json: bool, team: &str) -> Result<(), Failure> {
-    let team = find_team(&all_teams(endpoint)?, team)?.id;
+    let found = find_team(&all_teams(endpoint)?, team)?.clone();
+    let team = found.id;
     let answer = endpoint.call_when_back(&Command::Devices { team }, PATIENCE)?;
     let Answer::Devices(devices) = answer else {
         return Err(unexpected());
@@ -168,7 +169,13 @@ pub fn devices(endpoint: &Endpoint, json: bool, team: &str) -> Result<(), Failur
                 device.name,
                 grouped(&device.fingerprint)
             );
+            if !device.warning.is_empty() {
+                println!("  ! this device {}", device.warning);
+            }
         }
+    }
+    if !json {
+        println!("code {}", found.code);
     }
     Ok(())
 }

@@ -49,9 +49,12 @@ pub fn run(endpoint: &Endpoint, job: &options::Device, json: bool) -> Result<(),
             set_role(endpoint, (team, device), Role::Member, *wait, json)
         }
         options::Device::List { team } => {
-            let team = find_team(&teams(endpoint)?, team)?.id;
-            for device in list(endpoint, team)? {
+            let team = find_team(&teams(endpoint)?, team)?.clone();
+            for device in list(endpoint, team.id)? {
                 show(json, "device", &device, &device_line(&device));
+            }
+            if !json {
+                println!("code {}", team.code);
             }
             Ok(())
         }
@@ -204,8 +207,12 @@ fn device_line(device: &Device) -> String {
         (Role::Member, _) => "member".to_owned(),
         (Role::Guest, _) => "guest".to_owned(),
     };
+    let warning = match device.warning.as_str() {
+        "" => String::new(),
+        text => format!("\n  ! this device {text}"),
+    };
     format!(
-        "device {}  {} / {}{own}  {role}, since epoch {}  {}",
+        "device {}  {} / {}{own}  {role}, since epoch {}  {}{warning}",
         device.device,
         device.user,
         device.name,
