@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod alone;
+mod apart;
 mod bad_input;
 mod client;
 mod full_disk;
 mod hygiene;
+mod machine;
 mod main_job;
 mod outsider;
 mod owner;

@@ -27,7 +27,11 @@ pub struct Person {
 }
 
 impl Person {
-    fn new(name: &'static str, user: &'static str, directory: &Path) -> Result<Self> {
+    /// Somebody without a profile yet; it will be made below `directory`.
+    ///
+    /// # Errors
+    /// When the passphrase cannot be written there.
+    pub fn new(name: &'static str, user: &'static str, directory: &Path) -> Result<Self> {
         let passphrase_file = directory.join(format!("{name}.passphrase"));
         fs::write(
             &passphrase_file,
@@ -106,24 +110,7 @@ pub fn provision(directory: &Path, tree: &Tree) -> Result<[Person; 2]> {
         ],
     )?;
     alice.tool("treeline-member", &["team", "create", TEAM])?;
-    let invite = alice.tool("treeline-member", &["invite", "create", TEAM])?;
-    let invite = invite
-        .split_whitespace()
-        .find(|word| word.starts_with("treeline-invite-"));
-    let invite = invite.context("the member tool printed no invite")?;
-
-    bob.tool(
-        "treeline-chat",
-        &["init", "--user", bob.user, "--device", "desk"],
-    )?;
-    let joining = directory.join("join.out");
-    let join = bob.client(&joining, &["join", invite, "--wait", "120"])?;
-    let fingerprint = line_in(&joining, "fingerprint ", WAIT)?;
-    alice.tool(
-        "treeline-member",
-        &["device", "add", TEAM, &fingerprint, "--wait", "120"],
-    )?;
-    join.wait(WAIT)?;
+    admit(&alice, &bob)?;
     println!("organisation Harbour Hospital, team {TEAM}: Alice and Bob, one device each");
     println!(
         "{}",
@@ -132,4 +119,28 @@ pub fn provision(directory: &Path, tree: &Tree) -> Result<[Person; 2]> {
             .trim_end()
     );
     Ok([alice, bob])
+}
+
+/// Makes a profile for somebody, and brings it into the team by its fingerprint.
+///
+/// # Errors
+/// When a tool fails, or does not come to its end.
+pub fn admit(admin: &Person, newcomer: &Person) -> Result<()> {
+    let invite = admin.tool("treeline-member", &["invite", "create", TEAM])?;
+    let invite = invite
+        .split_whitespace()
+        .find(|word| word.starts_with("treeline-invite-"));
+    let invite = invite.context("the member tool printed no invite")?;
+    newcomer.tool(
+        "treeline-chat",
+        &["init", "--user", newcomer.user, "--device", "desk"],
+    )?;
+    let joining = newcomer.directory.with_extension("join");
+    let join = newcomer.client(&joining, &["join", invite, "--wait", "120"])?;
+    let fingerprint = line_in(&joining, "fingerprint ", WAIT)?;
+    admin.tool(
+        "treeline-member",
+        &["device", "add", TEAM, &fingerprint, "--wait", "120"],
+    )?;
+    join.wait(WAIT)
 }
