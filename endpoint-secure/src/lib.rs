@@ -14,6 +14,7 @@ mod group;
 mod history;
 mod hold;
 mod join;
+mod lan_only;
 pub mod lock;
 mod message;
 mod naming;

@@ -26,7 +26,7 @@ use crate::store::history::Spot;
 use crate::store::{Kind, StoreError};
 
 /// The team that administers an organisation.
-const ADMINISTRATION: u32 = 1;
+pub(crate) const ADMINISTRATION: u32 = 1;
 /// The channel every team begins with.
 const FIRST_CHANNEL: (u16, &str) = (1, "general");
 /// Relays in one configuration, at most.
@@ -318,6 +318,9 @@ impl Session {
         relays: &[String],
     ) -> Result<Answer, Failure> {
         let name = checked(name)?;
+        if registration.is_empty() {
+            return self.create_on_lan(name, relays);
+        }
         let Ok(registration) = Registration::from_text(registration) else {
             return refuse(
                 Code::Configuration,
@@ -334,7 +337,22 @@ impl Session {
             // Founding twice is founding once: the registration is good for one organisation.
             return Ok(Answer::Team(self.team_answer(team)));
         }
-        let organisation = found_organisation(&registration, name)?;
+        self.register(&registration, name, relays)
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        registration: &Registration,
+        name: String,
+        relays: &[String],
+    ) -> Result<Answer, Failure> {
+        let (origin, org, team) = (
+            registration.origin.origin_id(),
+            registration.org,
+            ADMINISTRATION,
+        );
+        let id = naming::team_id(Place { origin, org, team });
+        let organisation = found_organisation(registration, name)?;
         self.store
             .put(Kind::Organisation, &naming::team_bytes(id), &organisation)?;
         self.memory

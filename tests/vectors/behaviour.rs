@@ -8,7 +8,7 @@ use proto::{
     Name, Order, Outcome, Part, Path, Pattern, Place, Prefix, Reconcile, Refused, Registration,
     Rule, Signer, Span, Start, Summary, Tier, Timestamp, Verbs,
 };
-use relay_core::store::{MemoryStore, StoreId};
+use relay_core::store::{MemoryStore, Store, StoreId};
 use relay_core::{Closed, Config, Effect, Event, Limits, LinkId, Node, Role};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -601,4 +601,44 @@ fn a_grant_keeps_no_more_than_it_says() {
     let quota = Outcome::Refused(Refused::Quota);
     assert_eq!(bench.publish(link, &second), [(second.name(), quota)]);
     assert_eq!(bench.publish(link, &first), [(first.name(), stored)]);
+}
+
+/// P-FIND-7: to its own Secure a device counts as the LAN only while another device is connected.
+#[test]
+fn a_device_that_serves_its_lan_says_what_is_on_it() {
+    let mut bench = Bench::new(Tier::Device);
+    let secure = bench.client();
+    let chunks: Vec<Chunk> = (0..3).map(|number| bench.chunk(number)).collect();
+    let acks = |heard: &[(LinkId, Heard)]| -> Vec<(Name, Outcome)> {
+        let to_secure = heard.iter().filter(|(link, _)| *link == secure);
+        let frames = to_secure.filter_map(|(_, heard)| match heard {
+            Heard::Frame(Frame::Ack(acks)) => Some(acks.clone()),
+            _ => None,
+        });
+        frames.flatten().collect()
+    };
+    let reach = |tier| {
+        let relay = String::new();
+        (secure, Heard::Frame(Frame::Reach { tier, relay }))
+    };
+    let [device, local] = [Tier::Device, Tier::Local].map(Outcome::Stored);
+    bench.tell(secure, Frame::Publish(vec![chunks[0].clone()]));
+    assert_eq!(acks(&bench.settle()), [(chunks[0].name(), device)]);
+
+    let other = bench.join(Role::Neighbour);
+    assert!(acks(&bench.settle()).is_empty(), "it has not greeted");
+    bench.tell(other, hello(1, 1));
+    let heard = bench.settle();
+    assert!(heard.contains(&reach(Tier::Local)));
+    assert_eq!(acks(&heard), [(chunks[0].name(), local)]);
+    bench.tell(secure, Frame::Publish(chunks[1..2].to_vec()));
+    assert_eq!(acks(&bench.settle()), [(chunks[1].name(), local)]);
+    // A relay that comes later gets them all the same.
+    let stored = bench.node.store().upward(Tier::Local, 0, 9).unwrap();
+    assert_eq!(stored.len(), 3, "and their grant");
+
+    bench.node.handle(Event::Disconnected { link: other }, NOW);
+    assert!(bench.settle().contains(&reach(Tier::Device)));
+    bench.tell(secure, Frame::Publish(chunks[2..].to_vec()));
+    assert_eq!(acks(&bench.settle()), [(chunks[2].name(), device)]);
 }

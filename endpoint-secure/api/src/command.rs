@@ -51,7 +51,8 @@ pub enum Command {
     CreateOrganisation {
         /// Its name, 1 to 64 characters.
         name: String,
-        /// What `treeline-relay org register` printed: `treeline-org-…`.
+        /// What `treeline-relay org register` printed: `treeline-org-…`. Empty for an organisation
+        /// that has no origin but the names that devices and LANs exchange among themselves.
         registration: String,
         /// Relays to use, as `host:port#key`.
         relays: Vec<String>,

@@ -17,6 +17,7 @@ mod fetch;
 mod grants;
 mod limits;
 mod link;
+mod neighbours;
 mod quota;
 mod reconcile;
 mod snapshot;
@@ -477,6 +478,8 @@ impl<S: Store> Node<S> {
         let state_role = state.role.clone();
         if matches!(state_role, Role::Upstream { .. }) {
             self.upstream_ready(tier, store, reconciles);
+        } else if state_role == Role::Neighbour {
+            self.tell_on_lan();
         } else {
             let reach = self.reach_frame(&state_role);
             self.send(link, &reach);
@@ -542,6 +545,8 @@ impl<S: Store> Node<S> {
         self.upstream.forget_fetches_of(link);
         if self.upstream.link() == Some(link) {
             self.upstream_lost();
+        } else if state.role == Role::Neighbour {
+            self.tell_reach();
         }
     }
 

@@ -96,7 +96,7 @@ pub enum Job {
 pub enum Relays {
     /// Prints those that were found or judged: how each stands, its words, its key, its name.
     List {
-        /// Waits up to so many seconds until one is there.
+        /// Waits up to so many seconds until another than this device is there.
         #[arg(long, value_name = "SECONDS", default_value_t = 3)]
         wait: u64,
     },

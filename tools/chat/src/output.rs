@@ -75,7 +75,7 @@ pub fn delivery(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::Failed => "failed",
         Delivery::Queued => "queued on this device",
-        Delivery::Lan => "on the LAN relay",
+        Delivery::Lan => "on the LAN",
         Delivery::Cloud => "in the cloud",
         Delivery::Origin => "at the origin",
     }

@@ -14,7 +14,8 @@ use crate::output::object;
 pub fn run(endpoint: &Endpoint, json: bool, job: &Relays) -> Result<(), Failure> {
     match job {
         Relays::List { wait } => {
-            for relay in found(endpoint, *wait, |relays| !relays.is_empty())? {
+            let other = |relay: &Relay| relay.standing != Standing::Own;
+            for relay in found(endpoint, *wait, |relays| relays.iter().any(other))? {
                 print(json, &relay);
             }
             Ok(())

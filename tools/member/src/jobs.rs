@@ -1,8 +1,11 @@
 //! What each command does: asks Secure, waits where something has to travel, prints.
 
 use std::fs;
+use std::time::Duration;
 
-use endpoint_secure_api::{Answer, Channel as ApiChannel, Code, Command, Device, Team, TeamId};
+use endpoint_secure_api::{
+    Answer, Channel as ApiChannel, Code, Command, Device, Standing, Team, TeamId,
+};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::{find_channel, find_team};
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, unexpected};
@@ -10,6 +13,10 @@ use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, unexpected}
 use crate::devices;
 use crate::options::{self, Channel, Found, Invite, Job, Options, Org, Switch};
 use crate::output::show;
+
+/// How long a device that serves its local network waits for another one there: whoever comes later
+/// gets everything from it.
+const ALONE: Duration = Duration::from_secs(2);
 
 /// Carries the command out.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -58,9 +65,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn create_org(options: &Options, found: &Found) -> Result<(), Failure> {
-    let path = &found.registration_file;
-    let registration = fs::read_to_string(path)
-        .map_err(|e| Failure::new(Code::Configuration, format!("{}: {e}", path.display())))?;
+    let registration = match &found.registration_file {
+        Some(path) => fs::read_to_string(path)
+            .map_err(|e| Failure::new(Code::Configuration, format!("{}: {e}", path.display())))?,
+        None => String::new(),
+    };
+    if found.registration_file.is_some() && registration.trim().is_empty() {
+        let line = "the registration file is empty; it has to hold what `treeline-relay org register` printed";
+        return Err(Failure::new(Code::Configuration, line));
+    }
     let endpoint = options.profile.open_or_create(&found.user, &found.device)?;
     let answer = endpoint.call(&Command::CreateOrganisation {
         name: found.name.clone(),
@@ -70,7 +83,9 @@ fn create_org(options: &Options, found: &Found) -> Result<(), Failure> {
     let Answer::Team(team) = answer else {
         return Err(unexpected());
     };
-    told_when_offline(&endpoint)?;
+    if !found.lan_only {
+        told_when_offline(&endpoint)?;
+    }
     show(
         options.json,
         "team",
@@ -167,13 +182,24 @@ fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failur
 /// Waits until a relay has everything. Without a relay it stays queued, which is said and is no
 /// failure: it leaves the next time that this profile is open.
 fn told_when_offline(endpoint: &Endpoint) -> Result<(), Failure> {
-    if !departed(endpoint, DEPARTURE)? {
+    let limit = if serves(endpoint)? { ALONE } else { DEPARTURE };
+    if !departed(endpoint, limit)? {
         eprintln!(
             "treeline-member: no relay has all of it yet; it is safe on this device and leaves when one \
              can be reached and this profile is open"
         );
     }
     Ok(())
+}
+
+/// Whether this device serves its local network for want of a relay.
+fn serves(endpoint: &Endpoint) -> Result<bool, Failure> {
+    match endpoint.call_when_back(&Command::Relays, DEPARTURE)? {
+        Answer::Relays(relays) => {
+            Ok(relays.iter().all(|one| one.standing == Standing::Own) && !relays.is_empty())
+        }
+        _ => Err(unexpected()),
+    }
 }
 
 fn list_channels(endpoint: &Endpoint, team: TeamId) -> Result<Vec<ApiChannel>, Failure> {

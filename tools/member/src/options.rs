@@ -9,6 +9,7 @@ use endpoint_secure_client::terminal::ProfileOptions;
 
 const EXAMPLES: &str = "Examples:
   treeline-member org create \"Harbour Hospital\" --registration-file reg.txt --relay 10.0.0.5:4433#ab12… --user Alice --device laptop
+  treeline-member org create \"Harbour Hospital\" --lan-only --user Alice --device laptop
   treeline-member team create \"Ward 3\"
   treeline-member invite create \"Ward 3\"
   treeline-member device add \"Ward 3\" \"0f3a 91c2 …\" --wait 120
@@ -70,10 +71,18 @@ pub struct Found {
     /// The organisation's name.
     pub name: String,
     /// The file with what `treeline-relay org register` printed.
-    #[arg(long, value_name = "FILE")]
-    pub registration_file: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "lan_only",
+        requires = "relay"
+    )]
+    pub registration_file: Option<PathBuf>,
+    /// Founds it without any origin or relay: its devices find each other on the local network.
+    #[arg(long, conflicts_with = "registration_file")]
+    pub lan_only: bool,
     /// A relay to use, HOST:PORT#KEY as treeline-relay prints it; may be given several times.
-    #[arg(long, required = true, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS")]
     pub relay: Vec<String>,
     /// Your display name, for a new profile.
     #[arg(long, default_value = "admin")]

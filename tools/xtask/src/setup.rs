@@ -18,6 +18,7 @@ pub const TESTS: &[&str] = &[
     "xauth",
     "fonts-dejavu-core",
     "iproute2",
+    "nftables",
     "avahi-daemon",
     "avahi-utils",
     "dbus-daemon",

@@ -490,9 +490,10 @@ impl<S: Store> Node<S> {
     }
 
     pub(super) fn acknowledge(&mut self, link: LinkId, name: Name, outcome: Outcome) {
+        let own = self.own_tier();
         if let Some(state) = self.links.get_mut(&link) {
             let outcome = match outcome {
-                Outcome::Stored(tier) => Outcome::Stored(state.role.tier(tier)),
+                Outcome::Stored(tier) => Outcome::Stored(state.role.tier(tier).max(own)),
                 refused @ Outcome::Refused(_) => refused,
             };
             state.acks.push((name, outcome));

@@ -247,6 +247,12 @@ impl Upstream {
         }
     }
 
+    /// The names whose later acknowledgements go to a link, with each.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (LinkId, Name)> {
+        let routes = self.routes.iter();
+        routes.flat_map(|(name, links)| links.iter().map(|link| (*link, *name)))
+    }
+
     fn take_route(&mut self, name: Name) -> Vec<LinkId> {
         let links = self.routes.remove(&name).unwrap_or_default();
         // Most are answered in the order in which they were sent; others go when they are oldest.
@@ -433,19 +439,15 @@ impl<S: Store> Node<S> {
             .parent
             .as_ref()
             .filter(|parent| parent.hello.is_some());
-        match parent {
-            Some(parent) => Frame::Reach {
-                tier: to.tier(parent.goal()),
-                relay: parent.relay.clone(),
-            },
-            None => Frame::Reach {
-                tier: to.tier(self.config.tier),
-                relay: String::new(),
-            },
-        }
+        let (tier, relay) = match parent {
+            Some(parent) => (parent.goal(), parent.relay.clone()),
+            None => (self.config.tier, String::new()),
+        };
+        let tier = to.tier(tier).max(self.own_tier());
+        Frame::Reach { tier, relay }
     }
 
-    fn tell_reach(&mut self) {
+    pub(super) fn tell_reach(&mut self) {
         if let Frame::Reach { tier, relay } = self.reach_frame(&Role::Downstream) {
             self.effects
                 .push_back(Effect::Note(Note::Reach(tier, relay)));
