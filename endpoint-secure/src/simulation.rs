@@ -360,7 +360,7 @@ impl Run<'_> {
             self.say(*at);
         }
         self.world.settle();
-        let before: Vec<Vec<StateId>> = lasting.iter().map(|at| self.settled(*at)).collect();
+        let before: Vec<Option<StateId>> = lasting.iter().map(|at| self.settled(*at)).collect();
         let liar = lasting[self.random.below(lasting.len())];
         let team = self.world.team;
         let Some(session) = self.world.session(liar) else {
@@ -394,24 +394,22 @@ impl Run<'_> {
         }
         self.world.settle();
         for (at, before) in lasting.iter().zip(before) {
-            let after = self.settled(*at);
-            let moved = before.iter().find(|one| !after.contains(one));
-            if moved.is_some() && *at != liar {
+            let session = self.world.session(*at).unwrap();
+            let stays = before.is_none_or(|state| session.on_path(team, state));
+            if !stays && *at != liar {
                 self.world.describe(*at);
                 panic!("seed {seed}: {liar} has moved {at} with a backdated commit");
             }
         }
     }
 
-    /// The settled states on a device's path.
-    fn settled(&mut self, at: usize) -> Vec<StateId> {
+    /// The newest settled state on a device's path: those before it are settled with it.
+    fn settled(&mut self, at: usize) -> Option<StateId> {
         let team = self.world.team;
         let session = self.world.session(at).unwrap();
         let verdict = &session.memory.verdicts[&team];
-        let path = verdict.path.iter();
-        path.filter(|id| verdict.sealed.contains(*id))
-            .copied()
-            .collect()
+        let mut path = verdict.path.iter().rev();
+        path.find(|id| verdict.sealed.contains(*id)).copied()
     }
 
     fn count(&mut self) {
@@ -508,5 +506,6 @@ fn worlds_of_devices_converge() {
         failed.is_empty(),
         "these seeds failed: {failed:?}; TREELINE_SEED=n runs one alone"
     );
-    assert!(show(&figures.concurrent) > 0 && show(&figures.reissued) > 0);
+    // One world alone need not have both.
+    assert!(count < 100 || show(&figures.concurrent) > 0 && show(&figures.reissued) > 0);
 }
