@@ -19,6 +19,7 @@ use proto::{Frame, Hello, Tier, Timestamp};
 
 use crate::lock::device_secret::DeviceSecret;
 use crate::lock::{Cost, Lock, LockError, MasterKey};
+use crate::locking;
 use crate::relays::{self, Found};
 use crate::store::{self, Store, StoreError};
 use session::{Failure, Identity, Session};
@@ -59,6 +60,8 @@ pub enum Event {
     Isolation(String, Isolation),
     /// The network process has found relays that somebody has to judge: JSON, not to be trusted.
     Found(Vec<u8>),
+    /// The machine has slept, and is awake again.
+    Resumed,
     /// Nothing happened until the timeout.
     Tick,
 }
@@ -95,6 +98,8 @@ pub struct Device {
     found: Vec<Found>,
     /// When used message keys, which were written over, go from the store's log too.
     clean_at: Option<Timestamp>,
+    /// When a person last did something.
+    last_act: Timestamp,
 }
 
 impl Device {
@@ -117,6 +122,7 @@ impl Device {
                 .into(),
             found: Vec::new(),
             clean_at: None,
+            last_act: Timestamp::default(),
         })
     }
 
@@ -129,6 +135,9 @@ impl Device {
     pub fn handle(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Command(asker, command) => {
+                if locking::is_act(&command) {
+                    self.last_act = now;
+                }
                 let answer = self.command(command, now);
                 self.drain_session();
                 self.effects.push_back(Effect::Answer(asker, answer));
@@ -140,8 +149,12 @@ impl Device {
                 self.isolation.insert(part, isolation);
             }
             Event::Found(json) => self.found(&json, now),
+            Event::Resumed => self.forget_if(now, |session, _| session.locks_on_suspend()),
             Event::Tick => self.in_session(now, Session::tick),
         }
+        self.forget_if(now, |session, last_act| {
+            session.locks_at(last_act).is_some_and(|at| at <= now)
+        });
         self.pursue(now);
         self.drain_session();
         self.clean(now);
@@ -182,7 +195,9 @@ impl Device {
     /// When to send [`Event::Tick`] if nothing else happens.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let session = self.session.as_deref().and_then(Session::next_timeout);
-        session.into_iter().chain(self.clean_at).min()
+        let open = self.session.as_deref();
+        let lock = open.and_then(|session| session.locks_at(self.last_act));
+        session.into_iter().chain(self.clean_at).chain(lock).min()
     }
 
     fn command(&mut self, command: Command, now: Timestamp) -> Result<Answer, Refusal> {
@@ -320,6 +335,17 @@ impl Device {
         if let Some(found) = relays::read(json) {
             self.found.clone_from(&found);
             self.in_session(now, |session| session.found_relays(found));
+        }
+    }
+
+    fn forget_if(&mut self, now: Timestamp, when: impl Fn(&Session, Timestamp) -> bool) {
+        let last_act = self.last_act;
+        if self
+            .session
+            .as_deref()
+            .is_some_and(|session| when(session, last_act))
+        {
+            self.forget(now);
         }
     }
 

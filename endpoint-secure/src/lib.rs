@@ -16,6 +16,7 @@ mod hold;
 mod join;
 mod lan_only;
 pub mod lock;
+mod locking;
 mod message;
 mod naming;
 mod operation;

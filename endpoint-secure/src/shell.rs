@@ -18,6 +18,7 @@ use endpoint_secure_api::codec::{Frame as DoorFrame, Kind};
 use endpoint_secure_api::control::{Control, Tag};
 use endpoint_secure_api::{Code, Refusal};
 use proto::{Frame, FrameDecoder, Timestamp};
+use rustix::time::ClockId;
 
 use crate::device::{Asker, Device, Effect, Event};
 
@@ -31,6 +32,8 @@ const POOL: usize = 2;
 const OUTPUTS: usize = 4096;
 /// The longest sleep.
 const IDLE: Duration = Duration::from_secs(60);
+/// The two clocks are not read at the same moment.
+const NAP: Duration = Duration::from_secs(1);
 /// Bytes that are written to the network process at once, about.
 const WRITE: usize = 32 * 1024;
 
@@ -122,6 +125,8 @@ pub struct Shell {
     door: Option<Pipe<DoorFrame>>,
     net: Option<Pipe<Frame>>,
     pipes: u64,
+    /// How long the machine has slept since it started.
+    slept: Duration,
 }
 
 impl Shell {
@@ -153,6 +158,7 @@ impl Shell {
             door: None,
             net: None,
             pipes: 0,
+            slept: slept(),
         })
     }
 
@@ -161,13 +167,24 @@ impl Shell {
         self.isolated("secure".into(), isolation);
         self.tell(Tag::Line, b"ready");
         loop {
-            match self.inputs.recv_timeout(self.sleep()) {
+            let input = self.inputs.recv_timeout(self.sleep());
+            self.notice_sleep();
+            match input {
                 Ok(Input::StarterGone) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(input) => self.take(input),
                 Err(RecvTimeoutError::Timeout) => self.device.handle(Event::Tick, now()),
             }
             self.carry_out();
         }
+    }
+
+    /// Before anything else that happens after it.
+    fn notice_sleep(&mut self) {
+        let slept = slept();
+        if slept > self.slept + NAP {
+            self.device.handle(Event::Resumed, now());
+        }
+        self.slept = slept;
     }
 
     /// When the starter is gone, the control thread ends the process.
@@ -382,6 +399,15 @@ fn read_control(control: &Control, inputs: &SyncSender<Input>) {
 fn isolation(body: &[u8]) -> Option<(String, Isolation)> {
     let (part, text) = str::from_utf8(body).ok()?.split_once(' ')?;
     Some((part.to_owned(), text.parse().ok()?))
+}
+
+/// One clock goes on while the machine sleeps, the other does not.
+fn slept() -> Duration {
+    let since = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+    };
+    since(ClockId::Boottime).saturating_sub(since(ClockId::Monotonic))
 }
 
 fn now() -> Timestamp {

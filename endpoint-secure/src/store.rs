@@ -61,6 +61,8 @@ pub enum Kind {
     Fenced = 15,
     /// What others have done that no honest device does.
     Evidence = 20,
+    /// When the profile locks by itself. One.
+    Locking = 40,
 }
 
 /// Why the store failed.

@@ -2,6 +2,16 @@
 
 export type Lock = "empty" | "locked" | "unlocked";
 
+export type Locking = { 
+/**
+ * After so many minutes in which nobody wrote or changed anything; 0 for never.
+ */
+idleMinutes: number, 
+/**
+ * When the machine has slept.
+ */
+onSuspend: boolean, };
+
 export type Standing = "unknown" | "changed" | "own" | "trusted" | "refused";
 
 export type Relay = { 
@@ -499,9 +509,13 @@ key: string, } | { "command": "serveLan",
 /**
  * `null`: only while no relay is configured.
  */
-serve: boolean | null, } | { "command": "connectivity" };
+serve: boolean | null, } | { "command": "locking" } | { "command": "setLocking", 
+/**
+ * From now on.
+ */
+locking: Locking, } | { "command": "connectivity" };
 
-export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
+export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "locking", "value": Locking } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
 
 export type Code = "usage" | "notFound" | "locked" | "wrongPassphrase" | "unreachable" | "verification" | "configuration" | "forbidden" | "storage";
 

@@ -30,6 +30,8 @@ type Kinds = {
   unlock: "profile";
   lock: "done";
   changePassphrase: "done";
+  locking: "locking";
+  setLocking: "done";
   createOrganisation: "team";
   createTeam: "team";
   createChannel: "channel";

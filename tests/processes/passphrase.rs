@@ -1,15 +1,19 @@
 //! Guessing and changing a passphrase, with kill -9 in between.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use endpoint_secure::lock::{Cost, FILE, Lock, LockError, MasterKey};
-use endpoint_secure_api::Passphrase;
+use endpoint_secure_api::{Command as Ask, Passphrase};
 use rusqlite::{Connection, OpenFlags};
+use xtask::process::binary;
 
-use crate::scene::until;
+use crate::alone::Alone;
+use crate::scene::{built, refused, until};
 
 /// Long enough to be killed in the middle of.
 const SLOW: Cost = Cost {
@@ -100,6 +104,65 @@ fn ten_wrong_passphrases_with_kill_9_between_count_as_ten() {
     assert!(matches!(soon, Err(LockError::TooSoon(63_000))), "{soon:?}");
     let back = lock.unlock(&words(RIGHT), 11 * STEP).unwrap();
     assert_eq!(back.derive("x"), key.derive("x"));
+}
+
+/// P7: the real process, with a stand-in for the keyring: a profile that was made with its secret opens
+/// with it alone, and a short passphrase is refused where there is none.
+#[test]
+fn a_profile_of_a_keyring_opens_with_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("treeline-secure");
+    built();
+    fs::copy(binary("treeline-secure").unwrap(), &program).unwrap();
+    let keyring = folder.path().join("treeline-keyring");
+    let gives = |script: &str| {
+        fs::write(&keyring, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&keyring, Permissions::from_mode(0o700)).unwrap();
+    };
+    let start = |name: &str| {
+        let mut command = Command::new(&program);
+        command.arg("--directory").arg(folder.path().join(name));
+        Alone::of(command, &folder.path().join("log"))
+    };
+    let create = |passphrase: &str| Ask::CreateProfile {
+        passphrase: words(passphrase),
+        user: "Ada".into(),
+        device: "desk".into(),
+    };
+    let unlock = || Ask::Unlock {
+        passphrase: words("hunter22"),
+    };
+
+    gives("echo no session bus here >&2; exit 2");
+    let short = start("without").ask(&create("hunter22")).unwrap_err();
+    assert!(short.text.contains("six words"), "{short}");
+
+    gives(&format!("echo {}", "0a".repeat(32)));
+    start("with").ask(&create("hunter22")).unwrap();
+    start("with").ask(&unlock()).unwrap();
+    gives(&format!("echo {}", "0b".repeat(32)));
+    let other = start("with").ask(&unlock()).unwrap_err();
+    assert!(other.text.contains("keyring of another system"), "{other}");
+    gives("echo no session bus here >&2; exit 2");
+    let none = start("with").ask(&unlock()).unwrap_err();
+    assert!(none.text.contains("(no session bus here)"), "{none}");
+    gives(&format!("echo {}", "0a".repeat(32)));
+    start("with").ask(&unlock()).unwrap();
+}
+
+/// Without a bus the real program says so, and starts none.
+#[test]
+fn a_machine_without_a_bus_has_no_keyring() {
+    let mut command = Command::new(binary("treeline-keyring").unwrap());
+    let out = command
+        .args(["make", "0123456789abcdef0123456789abcdef"])
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
+        .env_remove("XDG_RUNTIME_DIR")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    refused(&out, 2, &["no session bus", "no keyring"]);
+    assert!(out.stdout.is_empty());
 }
 
 /// Killed at any moment of a change, the profile opens with exactly one of the two.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Anchor, Channel, ChannelId, Connectivity, Device, Invite, MessageId, Page, Passphrase, Profile,
-    Relay, Role, Status, Suite, Team, TeamId,
+    Anchor, Channel, ChannelId, Connectivity, Device, Invite, Locking, MessageId, Page, Passphrase,
+    Profile, Relay, Role, Status, Suite, Team, TeamId,
 };
 
 /// A request from a front end.
@@ -179,6 +179,13 @@ pub enum Command {
         /// `null`: only while no relay is configured.
         serve: Option<bool>,
     },
+    /// Asks when the profile locks by itself. Answer: [`Answer::Locking`].
+    Locking,
+    /// Says when the profile locks by itself. Answer: [`Answer::Done`].
+    SetLocking {
+        /// From now on.
+        locking: Locking,
+    },
     /// Asks for the network's state. Answer: [`Answer::Connectivity`].
     Connectivity,
 }
@@ -217,6 +224,8 @@ pub enum Answer {
     Devices(Vec<Device>),
     /// An invite.
     Invite(Invite),
+    /// When the profile locks by itself.
+    Locking(Locking),
     /// Relays, by name.
     Relays(Vec<Relay>),
     /// The message's name.

@@ -22,6 +22,6 @@ pub use command::{Answer, Code, Command, Refusal};
 pub use event::Event;
 pub use text::Passphrase;
 pub use types::{
-    Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Invite, JoinStage, Lock, Message,
-    MessageId, Page, Profile, Reach, Relay, Role, Standing, Status, Suite, Team, TeamId,
+    Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Invite, JoinStage, Lock, Locking,
+    Message, MessageId, Page, Profile, Reach, Relay, Role, Standing, Status, Suite, Team, TeamId,
 };

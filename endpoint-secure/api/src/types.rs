@@ -115,6 +115,14 @@ plain! {
         Guest,
     }
 
+    /// When a profile locks by itself.
+    pub struct Locking {
+        /// After so many minutes in which nobody wrote or changed anything; 0 for never.
+        pub idle_minutes: u32,
+        /// When the machine has slept.
+        pub on_suspend: bool,
+    }
+
     /// The state of the whole process.
     pub struct Status {
         /// Whether the keys are in memory.
@@ -321,5 +329,15 @@ plain! {
         pub more_after: bool,
         /// Messages in the channel.
         pub total: u32,
+    }
+}
+
+/// Sleeping locks, idling does not: who reads does nothing that is seen.
+impl Default for Locking {
+    fn default() -> Self {
+        Self {
+            idle_minutes: 0,
+            on_suspend: true,
+        }
     }
 }

@@ -16,7 +16,7 @@ fn declarations() -> String {
         )*};
     }
     declare! {
-        Lock Standing Relay Suite Role TeamId ChannelId MessageId Delivery Reach JoinStage Profile Connectivity Status
+        Lock Locking Standing Relay Suite Role TeamId ChannelId MessageId Delivery Reach JoinStage Profile Connectivity Status
         Team Channel Device Invite Message Anchor Page Passphrase Command Answer Code Refusal Event
     }
     out

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use endpoint_secure_api::door::Door;
-use endpoint_secure_api::{Answer, Code, Command, Event, Passphrase, Refusal};
+use endpoint_secure_api::{Answer, Code, Command, Event, Lock, Passphrase, Refusal};
 
 use crate::{DoorSink, Pids, StartError, Starter};
 
@@ -212,6 +212,10 @@ impl Shared {
 
     fn event(&self, number: u64, event: Option<Event>) {
         let mut state = self.lock();
+        if let Some(Event::Lock(Lock::Locked)) = event {
+            // It was locked, not started again: now a person has to unlock it.
+            state.passphrase = None;
+        }
         match event {
             Some(event) if state.events.len() < EVENTS && !state.events.contains(&event) => {
                 state.events.push_back(event);

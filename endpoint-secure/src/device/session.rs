@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use endpoint_secure_api::{
-    Answer, ChannelId, Code, Command, Event as ApiEvent, Profile, Refusal, TeamId,
+    Answer, ChannelId, Code, Command, Event as ApiEvent, Locking, Profile, Refusal, TeamId,
 };
 use proto::{Name, Signer, Timestamp};
 
@@ -70,6 +70,7 @@ pub(crate) struct Memory {
     pub identity: Identity,
     pub signer: Signer,
     pub network: Network,
+    pub locking: Locking,
     pub counters: Counters,
     pub organisations: BTreeMap<(u32, u32), Organisation>,
     pub teams: BTreeMap<TeamId, Team>,
@@ -107,6 +108,7 @@ impl Memory {
             signer: identity.signer(),
             identity,
             network: store.get(Kind::Network, b"")?.unwrap_or_default(),
+            locking: store.get(Kind::Locking, b"")?.unwrap_or_default(),
             counters: store.get(Kind::Counters, b"")?.unwrap_or_default(),
             organisations: by(organisations, |one| one.key()),
             teams: by(teams, |one| one.id),
@@ -311,6 +313,8 @@ impl Session {
             Command::RefuseRelay { key } => self.refuse_relay(&key),
             Command::ForgetRelay { key } => self.forget_relay(&key),
             Command::ServeLan { serve } => self.serve_lan(serve),
+            Command::Locking => Ok(self.locking()),
+            Command::SetLocking { locking } => self.set_locking(locking),
             Command::Status
             | Command::CreateProfile { .. }
             | Command::Unlock { .. }

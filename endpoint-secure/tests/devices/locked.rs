@@ -3,7 +3,7 @@
 use std::fs;
 
 use endpoint_secure::device::{Asker, Device, Effect, Event};
-use endpoint_secure_api::{Answer, Code, Command, Lock, Passphrase, Suite};
+use endpoint_secure_api::{Answer, Code, Command, Lock, Locking, Passphrase, Suite};
 use proto::{Frame, Reconcile};
 
 use crate::hub::{CHEAP, PASSPHRASE, World};
@@ -36,6 +36,53 @@ fn a_locked_device_answers_three_commands() {
     world.say(1, channel, "are you there");
     world.settle();
     assert_eq!(world.texts(0, channel), ["are you there"]);
+}
+
+fn is_locked(world: &mut World) -> bool {
+    match world.ask(0, Command::Status).unwrap() {
+        Answer::Status(status) => status.lock == Lock::Locked,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_machine_that_slept_and_a_person_who_left_lock_it() {
+    let (mut world, channel) = World::pair(Suite::Classic);
+    world.handle(0, Event::Resumed);
+    assert!(is_locked(&mut world));
+    assert_eq!(world.ask(0, Command::Teams).unwrap_err().code, Code::Locked);
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    let set = |world: &mut World, idle_minutes, on_suspend| {
+        let locking = Locking {
+            idle_minutes,
+            on_suspend,
+        };
+        world.ask(0, Command::SetLocking { locking }).unwrap();
+    };
+    set(&mut world, 10, false);
+    world.handle(0, Event::Resumed);
+    assert!(!is_locked(&mut world));
+    let wait = |world: &mut World, minutes: u64| {
+        world.hub.now = world.hub.now.plus_millis(minutes * 60_000);
+        world.handle(0, Event::Tick);
+    };
+    // What a person writes puts it off; what a front end asks, and what others write, does not.
+    wait(&mut world, 9);
+    world.say(0, channel, "still here");
+    wait(&mut world, 9);
+    world.say(1, channel, "good");
+    world.settle();
+    assert!(!is_locked(&mut world));
+    wait(&mut world, 2);
+    assert!(is_locked(&mut world));
+    // It is kept.
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    wait(&mut world, 11);
+    assert!(is_locked(&mut world));
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    set(&mut world, 0, false);
+    wait(&mut world, 1000);
+    assert!(!is_locked(&mut world));
 }
 
 #[test]

@@ -51,6 +51,9 @@ fn run(options: &Options) -> Result<(), Failure> {
         }
         Some(Job::Teams) => output::teams(&endpoint, options.json),
         Some(Job::Channels) => output::channels(&endpoint, options.json),
+        Some(Job::Locking { idle, suspend }) => {
+            output::locking(&endpoint, options.json, (*idle, *suspend))
+        }
         Some(Job::Relays(job)) => relays::run(&endpoint, options.json, job),
         Some(Job::Devices { team }) => output::devices(&endpoint, options.json, team),
         Some(Job::Pages(_) | Job::Init { .. } | Job::Passphrase { .. } | Job::Status) => Ok(()),

@@ -81,6 +81,15 @@ pub enum Job {
     /// Lists and judges the relays that were found on the local network.
     #[command(subcommand)]
     Relays(Relays),
+    /// Says when the profile locks by itself, and changes it.
+    Locking {
+        /// After so many minutes without anything written or changed; 0 for never.
+        #[arg(long, value_name = "MINUTES")]
+        idle: Option<u32>,
+        /// When the machine has slept: true or false.
+        #[arg(long, value_name = "BOOL")]
+        suspend: Option<bool>,
+    },
     /// Sets another passphrase.
     Passphrase {
         /// Reads the new one from the first line of this file.

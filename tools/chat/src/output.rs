@@ -180,6 +180,34 @@ pub fn devices(endpoint: &Endpoint, json: bool, team: &str) -> Result<(), Failur
     Ok(())
 }
 
+/// When the profile locks by itself, after a change if there is one.
+pub fn locking(
+    endpoint: &Endpoint,
+    json: bool,
+    (idle, suspend): (Option<u32>, Option<bool>),
+) -> Result<(), Failure> {
+    let Answer::Locking(mut locking) = endpoint.call_when_back(&Command::Locking, PATIENCE)? else {
+        return Err(unexpected());
+    };
+    if idle.is_some() || suspend.is_some() {
+        locking.idle_minutes = idle.unwrap_or(locking.idle_minutes);
+        locking.on_suspend = suspend.unwrap_or(locking.on_suspend);
+        let locking = locking.clone();
+        endpoint.call_when_back(&Command::SetLocking { locking }, PATIENCE)?;
+    }
+    if json {
+        object("locking", &locking);
+        return Ok(());
+    }
+    match locking.idle_minutes {
+        0 => println!("idle: never"),
+        minutes => println!("idle: after {minutes} minutes"),
+    }
+    let suspend = if locking.on_suspend { "yes" } else { "no" };
+    println!("when the machine has slept: {suspend}");
+    Ok(())
+}
+
 /// How long a part of the endpoint may take to say how it is confined.
 const SAYING: Duration = Duration::from_secs(5);
 
