@@ -39,4 +39,4 @@ pub use reconcile::{Holds, Listed, Part, Reconcile, Span, Splitter, Summary};
 pub use registration::{Registration, RegistrationError};
 pub use text::TextError;
 pub use time::Timestamp;
-pub use verify::verify_all;
+pub use verify::first_unsigned;

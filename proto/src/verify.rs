@@ -15,31 +15,33 @@ use crate::{Chunk, PublicKey};
 /// Fewer are as cheap one by one.
 const FEW: usize = 4;
 
-/// Whether each of these is signed by the key beside it, as [`Chunk::verifies`] says of each. For many
-/// good ones it costs less than half, least when they are by few keys; one bad one among them makes
-/// all cost half as much again.
-pub fn verify_all(chunks: &[(PublicKey, &Chunk)]) -> Vec<bool> {
-    let signed: Vec<Option<Signed>> = chunks
-        .iter()
-        .map(|(key, chunk)| Signed::new(key, chunk))
-        .collect();
-    let well_formed = signed.iter().flatten().count();
-    if well_formed >= FEW && all_verify(&signed, chunks) {
-        return signed.iter().map(Option::is_some).collect();
+/// The first of these that is not signed by the key beside it, as [`Chunk::verifies`] says of each;
+/// `None` when all are. For many good ones it costs less than half of that, least when they are by
+/// few keys; a bad one makes those before it cost half as much again.
+pub fn first_unsigned(chunks: &[(PublicKey, &Chunk)]) -> Option<usize> {
+    let mut signed = Vec::with_capacity(chunks.len());
+    for (key, chunk) in chunks {
+        let Some(item) = Signed::new(key, chunk) else {
+            break;
+        };
+        signed.push(item);
     }
-    let one = |signed: Option<Signed>| signed.is_some_and(Signed::verifies);
-    signed.into_iter().map(one).collect()
+    // Those after one that is not well-formed are not asked for.
+    let rest = (signed.len() < chunks.len()).then_some(signed.len());
+    if signed.len() >= FEW && all_verify(&signed, chunks) {
+        return rest;
+    }
+    let bad = signed.into_iter().position(|signed| !signed.verifies());
+    bad.or(rest)
 }
 
-fn all_verify(signed: &[Option<Signed>], chunks: &[(PublicKey, &Chunk)]) -> bool {
+fn all_verify(signed: &[Signed], chunks: &[(PublicKey, &Chunk)]) -> bool {
     let mut batch = Verifier::new();
     let mut coefficients = Sha512::new().chain_update(b"treeline batch");
     for (signed, (key, chunk)) in signed.iter().zip(chunks) {
-        if let Some(signed) = signed {
-            batch.queue(signed.0.clone());
-            coefficients.update(key.0);
-            coefficients.update(chunk.encoded());
-        }
+        batch.queue(signed.0.clone());
+        coefficients.update(key.0);
+        coefficients.update(chunk.encoded());
     }
     batch.verify(Coefficients::new(coefficients)).is_ok()
 }
@@ -174,20 +176,22 @@ mod tests {
             .collect();
         let judge = |chunks: &[(PublicKey, Chunk)]| {
             let of: Vec<_> = chunks.iter().map(|(key, chunk)| (*key, chunk)).collect();
-            let many = verify_all(&of);
-            let each: Vec<_> = of.iter().map(|(key, chunk)| chunk.verifies(key)).collect();
-            assert_eq!(many, each);
-            many
+            let first = first_unsigned(&of);
+            assert_eq!(
+                first,
+                of.iter().position(|(key, chunk)| !chunk.verifies(key))
+            );
+            first
         };
-        assert!(judge(&chunks).iter().all(|good| *good));
+        assert_eq!(judge(&chunks), None);
         chunks[7].1 = mixed(&[2; 32], &chunks[7].1);
-        assert!(judge(&chunks).iter().all(|good| *good), "one rule for both");
+        assert_eq!(judge(&chunks), None, "one rule for both");
         chunks[9].0 = signers[1].public_key();
-        let judged = judge(&chunks);
-        assert_eq!(judged.iter().filter(|good| !**good).count(), 1);
-        assert!(!judged[9]);
-        assert_eq!(judge(&chunks[9..10]), [false]);
-        assert!(verify_all(&[]).is_empty());
+        chunks[40].0 = PublicKey([0xff; 32]);
+        assert_eq!(judge(&chunks), Some(9));
+        assert_eq!(judge(&chunks[10..]), Some(30), "not even a key");
+        assert_eq!(judge(&chunks[9..10]), Some(0));
+        assert_eq!(judge(&[]), None);
     }
 
     #[test]

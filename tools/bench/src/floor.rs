@@ -17,10 +17,14 @@ use crate::link::Transport;
 
 /// Pieces that may wait for one reader; then the publisher waits, too.
 const WAITING: usize = 64;
+/// What QUIC hands over in one packet each is passed on together, up to so many.
+const PACKETS: usize = 64;
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
 
-type Readers = Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>;
+/// What was read at once, shared by all readers.
+type Piece = Arc<[Bytes]>;
+type Readers = Arc<Mutex<Vec<mpsc::Sender<Piece>>>>;
 
 /// Serves until it is killed.
 pub async fn run(transport: Transport) -> Result<()> {
@@ -72,20 +76,20 @@ fn welcome() -> Result<Bytes> {
     Ok(frame.to_bytes())
 }
 
-fn join(readers: &Readers) -> mpsc::Receiver<Bytes> {
+fn join(readers: &Readers) -> mpsc::Receiver<Piece> {
     let (sender, queue) = mpsc::channel(WAITING);
     readers.lock().expect("nobody panics with it").push(sender);
     queue
 }
 
-async fn copy(readers: &[mpsc::Sender<Bytes>], piece: &Bytes) {
+async fn copy(readers: &[mpsc::Sender<Piece>], piece: &Piece) {
     for reader in readers {
         // A reader that has gone misses nothing that anybody counts.
         reader.send(piece.clone()).await.ok();
     }
 }
 
-fn now_there(readers: &Readers) -> Vec<mpsc::Sender<Bytes>> {
+fn now_there(readers: &Readers) -> Vec<mpsc::Sender<Piece>> {
     readers.lock().expect("nobody panics with it").clone()
 }
 
@@ -100,15 +104,17 @@ async fn serve_quic(incoming: quinn::Incoming, readers: Readers) -> Result<()> {
         send.write_all(&welcome()?).await?;
         let mut pieces = Vec::with_capacity(WAITING);
         while queue.recv_many(&mut pieces, WAITING).await > 0 {
-            send.write_all_chunks(&mut pieces).await?;
-            pieces.clear();
+            let mut packets: Vec<Bytes> =
+                pieces.drain(..).flat_map(|piece| piece.to_vec()).collect();
+            send.write_all_chunks(&mut packets).await?;
         }
         return Ok(());
     }
     let there = now_there(&readers);
-    copy(&there, &first.bytes).await;
-    while let Some(piece) = receive.read_chunk(READ, true).await? {
-        copy(&there, &piece.bytes).await;
+    copy(&there, &Piece::from([first.bytes])).await;
+    let mut packets = vec![Bytes::new(); PACKETS];
+    while let Some(count) = receive.read_chunks(&mut packets).await? {
+        copy(&there, &Piece::from(&packets[..count])).await;
     }
     Ok(())
 }
@@ -130,7 +136,7 @@ async fn serve_tls(
             whole.clear();
             pieces
                 .drain(..)
-                .for_each(|piece| whole.extend_from_slice(&piece));
+                .for_each(|piece| whole.extend_from_slice(&piece[0]));
             send.write_all(&whole).await?;
             send.flush().await?;
         }
@@ -138,7 +144,7 @@ async fn serve_tls(
     }
     let there = now_there(&readers);
     loop {
-        copy(&there, &buffer.split().freeze()).await;
+        copy(&there, &Piece::from([buffer.split().freeze()])).await;
         buffer.reserve(READ);
         if receive.read_buf(&mut buffer).await? == 0 {
             return Ok(());

@@ -2,12 +2,12 @@
 //!
 //! Nothing is acknowledged, delivered or sent up before [`Store::put_if_absent`] has returned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use proto::{
-    Chunk, Frame, GrantId, Misbehaved, Name, Outcome, Path, PublicKey, Refused, Tier, limits,
-    verify_all,
+    Chunk, Frame, GrantId, Misbehaved, Name, Outcome, Path, PublicKey, Refused, Tier,
+    first_unsigned, limits,
 };
 
 use super::quota::Pending;
@@ -50,8 +50,12 @@ enum Examined {
     Known,
     /// Another is stored under its name.
     Taken,
-    /// Nothing is; whether its signature verifies, or did before.
-    New { signed: bool },
+    /// Nothing is, and its key has signed it.
+    New,
+    /// Nothing is, and its key has not signed it.
+    Unsigned,
+    /// Its sender sent an unsigned one before it: not looked at.
+    Unseen,
 }
 
 /// What the next commit will look at and write. The node commits when it is full.
@@ -306,18 +310,31 @@ impl<S: Store> Node<S> {
             .map(|queued| match self.store.get(queued.chunk.name()) {
                 Ok(Some(stored)) if stored.chunk == queued.chunk => Examined::Known,
                 Ok(Some(_)) => Examined::Taken,
-                Ok(None) | Err(_) => Examined::New { signed: true },
+                Ok(None) | Err(_) => Examined::New,
             })
             .collect();
-        let to_verify = queue.iter().zip(&mut examined);
-        let (signed, chunks): (Vec<_>, Vec<_>) = to_verify
-            .filter_map(|(queued, examined)| match examined {
-                Examined::New { signed } => Some((signed, (queued.signer?, &queued.chunk))),
-                Examined::Known | Examined::Taken => None,
-            })
-            .unzip();
-        for (signed, verified) in signed.into_iter().zip(verify_all(&chunks)) {
-            *signed = verified;
+        let mut all = Vec::new();
+        let mut senders: BTreeMap<Option<LinkId>, Vec<usize>> = BTreeMap::new();
+        for (index, queued) in queue.iter().enumerate() {
+            if let (Examined::New, Some(key)) = (examined[index], queued.signer) {
+                all.push((key, &queued.chunk));
+                let sender = queued.source.downstream();
+                senders.entry(sender).or_default().push(index);
+            }
+        }
+        if first_unsigned(&all).is_none() {
+            return examined;
+        }
+        // One sender's bad signature costs the others no more than a second look at all of theirs.
+        for indices in senders.values() {
+            let signed = |index: &usize| Some((queue[*index].signer?, &queue[*index].chunk));
+            let chunks: Vec<_> = indices.iter().filter_map(signed).collect();
+            if let Some(first) = first_unsigned(&chunks) {
+                examined[indices[first]] = Examined::Unsigned;
+                for index in &indices[first + 1..] {
+                    examined[*index] = Examined::Unseen;
+                }
+            }
         }
         examined
     }
@@ -334,12 +351,24 @@ impl<S: Store> Node<S> {
         if downstream.is_some_and(|link| self.feed.banned.contains(&link)) {
             return None;
         }
-        if examined == Examined::Taken {
-            self.refuse(source, chunk.name(), Refused::Conflict);
-            return None;
+        match examined {
+            Examined::Unseen => return None,
+            Examined::Taken => {
+                self.refuse(source, chunk.name(), Refused::Conflict);
+                return None;
+            }
+            Examined::Unsigned => {
+                self.refuse(source, chunk.name(), Refused::BadSignature);
+                self.flush_acks();
+                if let Some(link) = downstream.or(self.upstream.link()) {
+                    self.feed.banned.insert(link);
+                    self.misbehaved(link, Misbehaved::BadSignature);
+                }
+                return None;
+            }
+            Examined::Known | Examined::New => {}
         }
-        let new = matches!(examined, Examined::New { .. });
-        if new
+        if examined == Examined::New
             && downstream.is_some()
             && let Err(reason) = self.charge(&chunk, pending)
         {
@@ -347,15 +376,6 @@ impl<S: Store> Node<S> {
                 self.grants.unstored(&chunk);
             }
             self.refuse(source, chunk.name(), reason);
-            return None;
-        }
-        if examined == (Examined::New { signed: false }) {
-            self.refuse(source, chunk.name(), Refused::BadSignature);
-            self.flush_acks();
-            if let Some(link) = downstream.or(self.upstream.link()) {
-                self.feed.banned.insert(link);
-                self.misbehaved(link, Misbehaved::BadSignature);
-            }
             return None;
         }
         let until = self.until(&chunk);
