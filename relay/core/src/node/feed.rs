@@ -303,23 +303,35 @@ impl<S: Store> Node<S> {
     }
 
     /// What the store has under each name, and whether new chunks are signed: all together, because
-    /// that costs less. Chunks that are here already need no look at their signature.
+    /// that costs less. Chunks that are here already need no look at their signature. A link's first
+    /// is verified alone, so that who connects to send junk costs one verification each time.
     fn look_up(&mut self, queue: &[Queued]) -> Vec<Examined> {
-        let mut examined: Vec<Examined> = queue
-            .iter()
-            .map(|queued| match self.store.get(queued.chunk.name()) {
+        let mut examined = Vec::with_capacity(queue.len());
+        let mut all = Vec::new();
+        let mut senders: BTreeMap<Option<LinkId>, Vec<usize>> = BTreeMap::new();
+        let mut unsigned = BTreeSet::new();
+        for (index, queued) in queue.iter().enumerate() {
+            let sender = queued.source.downstream();
+            if unsigned.contains(&sender) {
+                examined.push(Examined::Unseen);
+                continue;
+            }
+            examined.push(match self.store.get(queued.chunk.name()) {
                 Ok(Some(stored)) if stored.chunk == queued.chunk => Examined::Known,
                 Ok(Some(_)) => Examined::Taken,
                 Ok(None) | Err(_) => Examined::New,
-            })
-            .collect();
-        let mut all = Vec::new();
-        let mut senders: BTreeMap<Option<LinkId>, Vec<usize>> = BTreeMap::new();
-        for (index, queued) in queue.iter().enumerate() {
-            if let (Examined::New, Some(key)) = (examined[index], queued.signer) {
+            });
+            let (Examined::New, Some(key)) = (examined[index], queued.signer) else {
+                continue;
+            };
+            if sender.is_none_or(|link| self.has_signed(link)) {
                 all.push((key, &queued.chunk));
-                let sender = queued.source.downstream();
                 senders.entry(sender).or_default().push(index);
+            } else if !queued.chunk.verifies(&key) {
+                examined[index] = Examined::Unsigned;
+                unsigned.insert(sender);
+            } else if let Some(link) = sender.and_then(|link| self.links.get_mut(&link)) {
+                link.has_signed = true;
             }
         }
         if first_unsigned(&all).is_none() {
@@ -337,6 +349,10 @@ impl<S: Store> Node<S> {
             }
         }
         examined
+    }
+
+    fn has_signed(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|state| state.has_signed)
     }
 
     /// Answers a chunk that is here already; charges for one that is not.

@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub(super) blocked: Vec<Work>,
     /// Answers that the next flush sends.
     pub(super) acks: Vec<(Name, Outcome)>,
+    /// Whether a chunk that its peer published was signed as it has to be.
+    pub(super) has_signed: bool,
     pub(super) chunks: Bucket,
     pub(super) key_packages: Bucket,
 }
@@ -73,6 +75,7 @@ impl Link {
             wishes: BTreeMap::new(),
             blocked: Vec::new(),
             acks: Vec::new(),
+            has_signed: false,
             chunks: Bucket::new(limits.chunks_per_second, 1000, now),
             key_packages: Bucket::new(limits.key_packages_per_minute, 60_000, now),
         }
