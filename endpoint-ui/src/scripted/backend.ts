@@ -102,7 +102,11 @@ class World {
       case "refuseRelay":
       case "forgetRelay":
       case "serveLan":
+      case "changePassphrase":
+      case "setLocking":
         return { answer: "done" };
+      case "locking":
+        return { answer: "locking", value: { idleMinutes: 0, onSuspend: true } };
       case "relays":
         return { answer: "relays", value: [] };
     }
