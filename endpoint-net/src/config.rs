@@ -1,7 +1,5 @@
 //! The network configuration, as Secure sends it through the starter: JSON, small, checked here.
 
-use std::collections::BTreeSet;
-
 use proto::PublicKey;
 use relay::address::Upstream;
 use relay::discovery::Trust;
@@ -85,7 +83,6 @@ impl NetworkConfig {
             relays: relays.collect::<Result<_, _>>()?,
             trust: Trust {
                 pins: pins.into_iter().collect(),
-                recorded: BTreeSet::new(),
                 refused: json.refused.iter().map(key).collect::<Result<_, _>>()?,
             },
             serve: json.serve,

@@ -285,6 +285,7 @@ impl Net {
                 .map(PublicKey::origin_id)
                 .collect(),
             tier: Tier::Device,
+            record: None,
         };
         let advertised = mdns::advertise(&advert, place, &interfaces)
             .inspect_err(|error| tracing::warn!("{error}"))

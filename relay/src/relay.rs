@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proto::{PublicKey, Signer, Tier};
+use proto::limits::DAY_MS;
+use proto::{PublicKey, RelayRecord, Signer, Tier};
 use relay_core::store::StoreError;
 use relay_core::{Event, Limits, Node};
 use thiserror::Error;
@@ -35,6 +36,8 @@ use crate::tls::{self, KeyError};
 pub const RELAY_KEY: &str = "relay.key";
 /// The origin's key, in the directory of a relay that is one.
 pub const ORIGIN_KEY: &str = "origin.key";
+/// The origin's record of the relay, in its directory, if it was given one.
+pub const RECORD: &str = "record";
 /// The store, in its directory.
 pub const STORE: &str = "store.db";
 /// The admin listener's address, while a relay runs in the directory.
@@ -47,6 +50,10 @@ const ENDING: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How often the lock or the links are looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often the pins are looked at, so that one is in force without a restart.
+const PINS_LOOK: Duration = Duration::from_secs(1);
+/// How long an origin's record of itself is good: it signs another at every start.
+const OWN_RECORD_MS: u64 = 365 * DAY_MS;
 /// A process id and its line end are shorter than this.
 const PID_BYTES: u64 = 20;
 
@@ -243,10 +250,10 @@ impl Relay {
             ("mdns", old.mdns != config.mdns),
         ];
         let fixed = fixed.into_iter().filter(|(_, differs)| *differs);
+        self.advertised = None;
+        self.advertised = advertise(&self.config, &self.address, &origins(config)?);
         if old.origins != config.origins {
             let origins = origins(config)?;
-            self.advertised = None;
-            self.advertised = advertise(&self.config, &self.address, &origins);
             // A node that has stopped ends the relay anyway.
             let _ = handle.send(Event::Origins(origins.clone())).await;
             self.view.send_modify(|view| view.origins = origins);
@@ -389,13 +396,36 @@ fn upward(handle: &Handle, config: &Config, own: &Signer) -> Option<JoinHandle<(
         pins,
         ..Trust::default()
     };
-    Some(tokio::spawn(up(handle.clone(), plan, trust, own.clone())))
+    let trust = watch::Sender::new(trust);
+    let looking = look_at_pins(config.directory.clone(), trust.clone());
+    let up = up(handle.clone(), plan, trust.subscribe(), own.clone());
+    Some(tokio::spawn(async {
+        tokio::select! {
+            () = up => {}
+            () = looking => {}
+        }
+    }))
 }
 
-async fn up(handle: Handle, plan: Plan, trust: Trust, own: Signer) {
+/// Takes over what `treeline-relay trust` changes while the relay runs.
+async fn look_at_pins(directory: PathBuf, trust: watch::Sender<Trust>) {
+    loop {
+        sleep(PINS_LOOK).await;
+        // What cannot be read now was said at the start, or is said by `trust`.
+        if let Ok(pins) = Pins::load(&directory) {
+            trust.send_if_modified(|trust| {
+                let changed = trust.pins != pins;
+                trust.pins = pins;
+                changed
+            });
+        }
+    }
+}
+
+async fn up(handle: Handle, plan: Plan, trust: watch::Receiver<Trust>, own: Signer) {
     let (offer, candidates) = watch::channel(Vec::new());
     let (tell, mut strangers) = watch::channel(Vec::new());
-    let searching = discovery::search(plan, watch::channel(trust).1, offer, tell);
+    let searching = discovery::search(plan, trust, offer, tell);
     let telling = async {
         while strangers.changed().await.is_ok() {
             for stranger in strangers.borrow_and_update().iter() {
@@ -410,6 +440,23 @@ async fn up(handle: Handle, plan: Plan, trust: Trust, own: Signer) {
     }
 }
 
+/// What the origin says of this relay: an origin says it of itself, others were given it.
+fn record(directory: &Path, own: PublicKey) -> Option<RelayRecord> {
+    if let Ok(Some(origin)) = tls::load(&directory.join(ORIGIN_KEY)) {
+        return RelayRecord::sign(&origin, own, now().plus_millis(OWN_RECORD_MS)).ok();
+    }
+    let path = directory.join(RECORD);
+    let text = fs::read_to_string(&path).ok()?;
+    let record = RelayRecord::from_text(&text).filter(|record| record.relay() == Some(own));
+    if record.is_none() {
+        tracing::warn!(
+            "{} is no record of this relay; it is not used",
+            path.display()
+        );
+    }
+    record
+}
+
 /// Says on the local network that the relay is here, if it shall.
 fn advertise(config: &Config, address: &RelayAddress, origins: &[PublicKey]) -> Option<Advertised> {
     let interfaces = config.mdns.as_ref()?;
@@ -417,6 +464,7 @@ fn advertise(config: &Config, address: &RelayAddress, origins: &[PublicKey]) -> 
         key: address.key,
         origins: origins.iter().map(PublicKey::origin_id).collect(),
         tier: config.tier,
+        record: record(&config.directory, address.key),
     };
     let listen = address.place.parse().ok()?;
     mdns::advertise(&advert, listen, interfaces)

@@ -1,6 +1,6 @@
 //! What docs/protocol.md demands for finding relays.
 
-use proto::{Frame, FrameDecoder, PublicKey, Tier, Timestamp};
+use proto::{Frame, FrameDecoder, PublicKey, RelayRecord, Signer, Tier, Timestamp};
 use relay::address::Upstream;
 use relay::discovery::dns::{Said, Service, ordered};
 use relay::discovery::mdns::{Advert, Found, Heard};
@@ -129,24 +129,28 @@ fn a_relay_on_the_local_network_says_four_things() {
 /// P-FIND-5
 #[test]
 fn a_relay_that_was_heard_of_is_used_only_with_a_known_key() {
-    let (origin, key) = (PublicKey([1; 32]), PublicKey([7; 32]));
-    let heard = Heard::Here(Found {
-        name: "ward".into(),
-        places: vec!["10.0.0.1:4470".into()],
-        advert: Advert {
-            key,
-            origins: vec![origin.origin_id()],
-            tier: Tier::Local,
-        },
-    });
-    let judge = |upstreams: Vec<Upstream>, trust: &Trust| {
+    let signer = Signer::from_seed(&[1; 32]);
+    let (origin, key) = (signer.public_key(), PublicKey([7; 32]));
+    let heard = |record| {
+        Heard::Here(Found {
+            name: "ward".into(),
+            places: vec!["10.0.0.1:4470".into()],
+            advert: Advert {
+                key,
+                origins: vec![origin.origin_id()],
+                tier: Tier::Local,
+                record,
+            },
+        })
+    };
+    let judge_with = |record, upstreams: Vec<Upstream>, trust: &Trust| {
         let origins = vec![origin];
         let mut search = Search::new(Plan {
             upstreams,
             origins,
             ..Plan::default()
         });
-        search.hear(heard.clone());
+        search.hear(heard(record));
         let (used, asked) = search.judge(trust);
         (
             used.iter().any(|it| it.address.place == "10.0.0.1:4470"),
@@ -162,16 +166,25 @@ fn a_relay_that_was_heard_of_is_used_only_with_a_known_key() {
         .collect(),
         ..Trust::default()
     };
-    let recorded = Trust {
-        recorded: [key].into(),
-        ..Trust::default()
-    };
+    let judge = |upstreams, trust: &Trust| judge_with(None, upstreams, trust);
     let configured = format!("relay.example.org:1#{}", key.to_hex())
         .parse()
         .unwrap();
     assert_eq!(judge(vec![], &Trust::default()), (false, 1));
     assert_eq!(judge(vec![configured], &Trust::default()), (true, 0));
-    assert_eq!(judge(vec![], &recorded), (true, 0));
+    let later = relay::driver::now().plus_millis(DAY);
+    let record = |by: &Signer, of| Some(RelayRecord::sign(by, of, later).unwrap());
+    for (record, used) in [
+        (record(&signer, key), (true, 0)),
+        (record(&signer, origin), (false, 1)),
+        (record(&Signer::from_seed(&[2; 32]), key), (false, 1)),
+    ] {
+        assert_eq!(judge_with(record, vec![], &Trust::default()), used);
+    }
+    assert_eq!(
+        judge_with(record(&signer, key), vec![], &pinned(origin)),
+        (false, 1)
+    );
     assert_eq!(judge(vec![], &pinned(key)), (true, 0));
     assert_eq!(judge(vec![], &pinned(origin)), (false, 1));
 }
@@ -207,4 +220,29 @@ fn a_device_is_a_local_relay_to_its_neighbours_and_a_device_to_itself() {
         let relay = String::new();
         assert_eq!(reach, Some(Frame::Reach { tier, relay }));
     }
+}
+
+/// P-RELAY-1, P-RELAY-2: the bytes of a relay record, and whose word counts for how long.
+#[test]
+fn a_relay_record_is_the_origins_word_for_a_time() {
+    let origin = Signer::from_seed(&[1; 32]);
+    let relay = PublicKey([7; 32]);
+    let end = NOW.plus_millis(DAY);
+    let record = RelayRecord::sign(&origin, relay, end).unwrap();
+    let text = record.to_text();
+    let body = text.strip_prefix("treeline-relay-").unwrap();
+    let bytes = data_encoding::BASE64URL_NOPAD
+        .decode(body.as_bytes())
+        .unwrap();
+    let chunk = proto::Chunk::decode(bytes.into()).unwrap();
+    assert_eq!(chunk.data()[..], [&[1], &relay.0[..]].concat());
+    let name = chunk.name().to_string();
+    assert!(name.contains("/record/org-0/team-0/kind-1/"), "{name}");
+    assert_eq!((chunk.grant(), chunk.expiry()), (proto::GrantId::NONE, end));
+    let ours = [origin.public_key()];
+    let theirs = [PublicKey([1; 32])];
+    assert_eq!(record.verify(&ours, NOW), Some(relay));
+    assert_eq!(record.verify(&theirs, NOW), None);
+    assert_eq!(record.verify(&ours, end), None);
+    assert_eq!(RelayRecord::from_text(&text[..text.len() - 2]), None);
 }

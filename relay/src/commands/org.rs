@@ -58,7 +58,7 @@ pub fn execute(org: Org) -> Result<(), Failure> {
 }
 
 /// The directory of an origin, and its key.
-fn origin(named: Option<PathBuf>) -> Result<(PathBuf, Signer), Failure> {
+pub(super) fn origin(named: Option<PathBuf>) -> Result<(PathBuf, Signer), Failure> {
     let directory = directory(named)?;
     let key = tls::load(&directory.join(ORIGIN_KEY))?.ok_or_else(|| {
         Failure::NotFound(format!(

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
-use proto::{OriginId, PublicKey, Tier};
+use proto::{OriginId, PublicKey, RelayRecord, Tier};
 use thiserror::Error;
 
 /// The service's type.
@@ -31,6 +31,8 @@ pub struct Advert {
     pub origins: Vec<OriginId>,
     /// Where it stands.
     pub tier: Tier,
+    /// The origin's word that it is one of its relays, if it has one; not verified.
+    pub record: Option<RelayRecord>,
 }
 
 /// A relay that was heard of.
@@ -214,20 +216,24 @@ fn found<'a>(
 
 impl Advert {
     /// The texts of the TXT record.
-    fn text(&self) -> [(&'static str, String); 4] {
+    fn text(&self) -> Vec<(&'static str, String)> {
         let origins = self.origins.iter().take(ORIGINS);
         let origins: Vec<String> = origins.map(|id| format!("{:06x}", id.get())).collect();
-        [
+        let mut text = vec![
             ("v", "1".into()),
             ("k", self.key.to_hex()),
             ("o", origins.join(",")),
             ("t", self.tier.word().into()),
-        ]
+        ];
+        let record = self.record.as_ref();
+        text.extend(record.map(|record| ("r", record.to_text())));
+        text
     }
 
     /// Reads a TXT record; texts that it does not know are skipped.
     pub fn decode<'a>(text: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<Self> {
         let (mut version, mut key, mut origins, mut tier) = (None, None, None, None);
+        let mut record = None;
         for (name, value) in text.take(32) {
             let value = std::str::from_utf8(value).ok()?;
             // The first of a name counts (RFC 6763, section 6.4).
@@ -236,6 +242,7 @@ impl Advert {
                 "k" => key = key.or(Some(value)),
                 "o" => origins = origins.or(Some(value)),
                 "t" => tier = tier.or(Some(value)),
+                "r" => record = record.or(Some(value)),
                 _ => {}
             }
         }
@@ -255,6 +262,7 @@ impl Advert {
             key: PublicKey::from_hex(key?)?,
             origins: origins.into_iter().map(origin).collect::<Option<_>>()?,
             tier,
+            record: record.and_then(RelayRecord::from_text),
         })
     }
 }
@@ -268,6 +276,7 @@ mod tests {
             key: PublicKey([0xcd; 32]),
             origins: (1..=origins).map(OriginId::new).collect(),
             tier: Tier::Local,
+            record: None,
         }
     }
 
@@ -304,10 +313,9 @@ mod tests {
             ("o", &vec!["000001"; 17].join(",")),
             ("t", "moon"),
         ] {
-            let changed = good.clone().map(|(key, value)| match key == name {
-                true => (key, wrong.to_owned()),
-                false => (key, value),
-            });
+            let mut changed = good.clone();
+            let text = changed.iter_mut().find(|(key, _)| *key == name);
+            text.unwrap().1 = wrong.to_owned();
             assert_eq!(decode(&changed), None, "{name}={wrong}");
         }
         for missing in 0..4 {

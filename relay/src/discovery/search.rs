@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::dns::{Answer, Names};
-use super::mdns::{self, Found, Heard, Interfaces};
+use super::mdns::{self, Advert, Found, Heard, Interfaces};
 use crate::address::{RelayAddress, Upstream};
+use crate::driver::now;
 use crate::parents::{Candidate, Rank};
 use crate::pins::{Pins, Verdict};
 
@@ -44,8 +45,6 @@ pub struct Plan {
 pub struct Trust {
     /// Relays that a person has compared.
     pub pins: Pins,
-    /// Relays that a record of an origin names.
-    pub recorded: BTreeSet<PublicKey>,
     /// Relays that a person has refused.
     pub refused: BTreeSet<PublicKey>,
 }
@@ -244,7 +243,9 @@ impl Search {
         for found in self.found.values() {
             let key = found.advert.key;
             let verdict = match trust.pins.judge(&found.name, key) {
-                Verdict::Unknown if configured.contains(&key) || trust.recorded.contains(&key) => {
+                Verdict::Unknown
+                    if configured.contains(&key) || self.is_recorded(&found.advert) =>
+                {
                     Verdict::Pinned
                 }
                 other => other,
@@ -258,6 +259,12 @@ impl Search {
             );
         }
         (candidates, strangers)
+    }
+
+    /// Whether one of our origins says that it is its relay.
+    fn is_recorded(&self, advert: &Advert) -> bool {
+        let named = advert.record.as_ref();
+        named.and_then(|record| record.verify(&self.plan.origins, now())) == Some(advert.key)
     }
 
     fn of_domain(
@@ -333,7 +340,6 @@ fn rank(tier: Tier, order: u16) -> Rank {
 mod tests {
     use super::*;
     use crate::pins::Pin;
-    use mdns::Advert;
 
     const ORIGIN: PublicKey = PublicKey([9; 32]);
 
@@ -349,6 +355,7 @@ mod tests {
                 key: key(byte),
                 origins: vec![ORIGIN.origin_id()],
                 tier,
+                record: None,
             },
         })
     }
@@ -387,11 +394,6 @@ mod tests {
         let (used, asked) = search.judge(&pinned("ward", 1));
         assert_eq!((used.len(), asked.len()), (1, 0));
         assert_eq!(used[0].rank.tier, Tier::Local);
-        let recorded = Trust {
-            recorded: [key(1)].into(),
-            ..Trust::default()
-        };
-        assert_eq!(search.judge(&recorded).0.len(), 1);
         let refused = Trust {
             refused: [key(1)].into(),
             ..Trust::default()

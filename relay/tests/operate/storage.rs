@@ -257,3 +257,30 @@ fn a_quota_is_in_force_after_a_reload() {
         "{metrics}"
     );
 }
+
+#[test]
+fn an_origin_signs_a_record_of_a_relay_and_only_that_relay_keeps_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (top, low) = (directory.path().join("top"), directory.path().join("low"));
+    let origin = Process::start(&top, &[]);
+    let below = origin.below();
+    let more: Vec<&str> = below.iter().map(String::as_str).collect();
+    let local = Process::start(&low, &more);
+    let [top, low] = [&top, &low].map(|path| path.to_str().unwrap());
+    let relay = local.line("relay ");
+    let signed = output(&["trust", "sign", &relay, "--directory", top]);
+    let record = text(&signed.stdout);
+    let keep = |at| output(&["trust", "record", record.trim(), "--directory", at]);
+    assert_eq!(keep(low).status.code(), Some(0));
+    assert_eq!(
+        keep(top).status.code(),
+        Some(2),
+        "it is about another relay"
+    );
+    let elsewhere = output(&["trust", "sign", &relay, "--directory", low]);
+    assert_eq!(elsewhere.status.code(), Some(10), "this is no origin");
+    let kept = proto::RelayRecord::from_text(&fs::read_to_string(format!("{low}/record")).unwrap());
+    let origin_key = proto::PublicKey::from_hex(&origin.line("origin ")).unwrap();
+    let named = kept.unwrap().verify(&[origin_key], relay::driver::now());
+    assert_eq!(named.unwrap().to_hex(), relay.split_once('#').unwrap().1);
+}
