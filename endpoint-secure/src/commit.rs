@@ -9,55 +9,57 @@ use std::collections::BTreeSet;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use endpoint_secure_api::{Answer, Code, TeamId};
-use proto::limits::{COMMIT_FRAGMENTS, DAY_MS, GRANT_CHAIN, SMALL_FRAGMENTS};
-use proto::{
-    Fields, Fingerprint, Grant, Limits, Name, Path, Pattern, Prefix, PublicKey, Rule, Timestamp,
-    Verbs, split,
-};
+use endpoint_secure_api::{Code, TeamId};
+use proto::limits::{COMMIT_FRAGMENTS, DAY_MS, SMALL_FRAGMENTS};
+use proto::{Fields, Grant, Limits, Name, Path, Pattern, PublicKey, Rule, Timestamp, Verbs, split};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::admission::tag;
 use crate::branch::{Class, StateId};
 use crate::device::session::{Failure, Session, refuse};
 use crate::fault::{Fault, planted};
 use crate::group::{Candidate, Change, Group, GroupError, Leaf, LeafSigner, Made, Provider};
 use crate::naming;
-use crate::operation::What;
 use crate::pending::Taken;
 use crate::roles::{Deed, Roles};
-use crate::states::{Done, Fence, Notes, State, Welcomed};
+use crate::states::{Done, Fence, Notes, State, Used, Welcomed};
 use crate::store::outbox::NO_MESSAGE;
-use crate::store::{Kind, StoreError, decode, encode};
+use crate::store::{StoreError, decode, encode};
 use crate::team::{Seed, Team, issue};
 
 /// How long relays keep a commit, in milliseconds.
 const COMMIT_LIFE_MS: u64 = 180 * DAY_MS;
 /// How long relays keep a welcome and its tree, in milliseconds.
-const WELCOME_LIFE_MS: u64 = 84 * DAY_MS;
-/// Blob numbers that one ratchet tree may take: a power of two, so that one prefix covers it.
-pub(crate) const TREE_RUN: u32 = 1 << 10;
-/// Bits of a welcome's name that say which device it is for; the rest tells several welcomes apart.
-pub(crate) const WELCOME_BITS: u8 = 30;
+pub(crate) const WELCOME_LIFE_MS: u64 = 84 * DAY_MS;
+/// Blob numbers that one ratchet tree may take: a power of two, so that one prefix covers it. 4 MB are
+/// a thousand devices in the post-quantum suite.
+pub(crate) const TREE_RUN: u32 = 1 << 12;
+/// The version of what stands in a welcome beside MLS' own.
+pub(crate) const BUNDLE_VERSION: u8 = 2;
 const COMMIT_KEY: &str = "treeline commit 1";
-const PACKAGE_LABEL: &[u8] = b"treeline key package 1";
 const TREE_LABEL: &[u8] = b"treeline ratchet tree 1";
 
-/// A device to be added as soon as its key package is here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Adding {
-    /// To which team.
-    pub team: TeamId,
-    /// The whole fingerprint.
-    pub fingerprint: [u8; 32],
-}
-
-/// What a newcomer needs beside the MLS state. It travels in the welcome's group info, encrypted to
-/// the newcomer and signed by the adder's leaf.
+/// What leads a newcomer from its welcome to the rest. It travels in the welcome's group info,
+/// encrypted to the newcomer and signed by the adder's leaf.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Bundle {
-    /// The version of this bundle: 1.
+    /// The version of this bundle: 2.
     pub version: u8,
+    /// The blob with luggage and ratchet tree: whose, and its first number.
+    pub tree: (u32, u32),
+    /// The key of that blob.
+    pub tree_key: Seed,
+    /// The SHA-256 of the luggage.
+    pub luggage: [u8; 32],
+    /// How often this device was welcomed in the team: the last one counts.
+    pub turn: u32,
+}
+
+/// What a newcomer needs beside the MLS state. It travels with the ratchet tree, in a sealed blob: in
+/// the welcome it would not fit for a team of a thousand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Luggage {
     /// The team's name.
     pub team: String,
     /// The organisation's name.
@@ -67,15 +69,13 @@ pub(crate) struct Bundle {
     /// Grants from the origin to the newcomer, root first.
     pub chain: Vec<Vec<u8>>,
     /// Every device number that was ever used, with its publishing key.
-    pub members: Vec<(u32, [u8; 32])>,
-    /// What goes into invites to the team.
-    pub invite_key: Seed,
-    /// The blob with the ratchet tree: whose, and its first number.
-    pub tree: (u32, u32),
-    /// The key of that blob.
-    pub tree_key: Seed,
-    /// How often this device was welcomed by the same admin: the last one counts.
-    pub turn: u32,
+    pub members: Used,
+}
+
+/// What is sent with a welcome.
+pub(crate) struct Parcel {
+    bundle: Bundle,
+    luggage: Vec<u8>,
 }
 
 /// A commit that verifies and is allowed, and the state it makes.
@@ -86,90 +86,19 @@ struct Accepted {
 }
 
 impl Session {
-    pub(crate) fn add_device(
-        &mut self,
-        team: TeamId,
-        fingerprint: &str,
-    ) -> Result<Answer, Failure> {
-        let Some(fingerprint) = Fingerprint::from_hex(fingerprint) else {
-            return refuse(
-                Code::Usage,
-                "a fingerprint has 64 hex digits; copy all of it",
-            );
-        };
-        let known = self.administered(team)?;
-        if known.chain.len() >= GRANT_CHAIN {
-            return refuse(
-                Code::Forbidden,
-                "too many admins stand between the founder and this device; ask one of higher rank",
-            );
-        }
-        let tip = self.tip(known)?;
-        let is_in = tip.used.iter().any(|(device, key)| {
-            tip.devices.contains(&device) && PublicKey(key).fingerprint() == fingerprint
-        });
-        if is_in {
-            return Ok(Answer::Done);
-        }
-        let adding = Adding {
-            team,
-            fingerprint: fingerprint.0,
-        };
-        self.store
-            .put(Kind::Adding, &adding_bytes(&adding), &adding)?;
-        self.memory.adding.insert((team, fingerprint.0), adding);
-        self.subscribe(key_package_prefix(team, fingerprint))?;
-        Ok(Answer::Done)
-    }
-
-    /// Takes a key package whose chunks this key has signed.
-    pub(crate) fn take_key_package(
+    /// Commits a change on the tip and follows it. Gives the state it makes.
+    /// A parcel goes with the welcome of the one device that the change adds.
+    pub(crate) fn make(
         &mut self,
         id: TeamId,
-        key: PublicKey,
-        object: &[u8],
-    ) -> Result<Taken, Failure> {
-        let fingerprint = key.fingerprint();
-        // The 46 bits of the name only find; the admin asked for all 256.
-        let Some(adding) = self.memory.adding.get(&(id, fingerprint.0)).cloned() else {
-            return Ok(Taken::Done);
-        };
-        let team = self.team(id)?;
-        let package = unseal(&team.invite_key.0, PACKAGE_LABEL, object).unwrap_or_default();
-        let candidate = match Candidate::read(&self.crypto, id, team.suite, &package) {
-            Ok(candidate) if candidate.leaf.credential.publishing_key() == key => candidate,
-            Ok(_) | Err(GroupError::Invalid(_)) => {
-                self.notice("a device to be added has a key package that does not verify");
-                return Ok(Taken::Done);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if self.tip(team)?.used.key(candidate.leaf.device).is_some() {
-            self.notice("a device to be added has a number that is taken; it has to join anew");
-            return Ok(Taken::Done);
-        }
-        let what = What::Add {
-            fingerprint: fingerprint.0,
-            package,
-        };
-        self.ask_for(id, what)?;
-        self.store.delete(Kind::Adding, &adding_bytes(&adding))?;
-        self.memory.adding.remove(&(id, fingerprint.0));
-        self.unsubscribe(key_package_prefix(id, fingerprint))?;
-        Ok(Taken::Done)
-    }
-
-    /// Commits a change on the tip and follows it. Gives the state it makes.
-    pub(crate) fn make(&mut self, id: TeamId, change: Change) -> Result<StateId, Failure> {
+        (change, parcel): (Change, Option<Parcel>),
+    ) -> Result<StateId, Failure> {
         let mut team = self.team(id)?.clone();
         let parent = self.tip(&team)?.clone();
         let from = parent.namespace.ok_or(StoreError::Corrupt)?;
         let notes = self.notes(&team, &parent, &change)?;
-        let newcomer = change.add.as_ref().map(|(candidate, bundle)| {
-            let bundle: Result<Bundle, StoreError> = decode(bundle);
-            (candidate.leaf.clone(), bundle)
-        });
-        let packages: Vec<Vec<u8>> = change.add.iter().map(|(one, _)| one.bytes()).collect();
+        let added: Vec<Leaf> = change.add.iter().map(|one| one.leaf.clone()).collect();
+        let packages: Vec<Vec<u8>> = change.add.iter().map(Candidate::bytes).collect();
         let (removed, roles) = (change.remove.clone(), change.roles.clone());
         self.load_group(id, from)?;
         let key = self.groups[&from].export(&self.crypto, COMMIT_KEY)?;
@@ -178,7 +107,9 @@ impl Session {
         let provider = Provider::new(&self.store, &self.crypto, namespace);
         let child = Group::load(&provider, id)?;
         let signer = LeafSigner::from_seed(&team.seed.0);
-        let made = match child.commit(&provider, &signer, change, &encode(&notes)?) {
+        let bundle = parcel.as_ref().map(Parcel::bundle_bytes).transpose()?;
+        let beside = (&encode(&notes)?[..], bundle);
+        let made = match child.commit(&provider, &signer, change, beside) {
             Ok(made) => made,
             Err(GroupError::Store(error)) => return Err(error.into()),
             Err(error) => {
@@ -186,7 +117,6 @@ impl Session {
                 return Err(error.into());
             }
         };
-        let added: Vec<Leaf> = newcomer.iter().map(|(leaf, _)| leaf.clone()).collect();
         let digest = Sha256::digest(&made.commit).into();
         let effect = Effect {
             author: team.device,
@@ -202,9 +132,10 @@ impl Session {
         state.epoch = made.group.epoch();
         state.made_ms = self.now.millis();
         self.post_commit(&team, &parent, &key, &made)?;
-        if let (Some((leaf, bundle)), Some(welcome)) = (newcomer, &made.welcome) {
-            self.post_welcome(&mut team, &leaf, &bundle?, (welcome, &made.tree))?;
+        if let (Some(parcel), Some(welcome), [newcomer]) = (parcel, &made.welcome, &added[..]) {
+            self.post_welcome(&mut team, newcomer, &parcel, (welcome, &made.tree))?;
         }
+        self.spend(id, &packages)?;
         team.renewed_ms = self.now.millis();
         self.put_team(team)?;
         let id = state.id;
@@ -215,11 +146,13 @@ impl Session {
     /// What stands beside a commit: where the feeds of those who go end, and grants for new admins.
     fn notes(&self, team: &Team, tip: &State, change: &Change) -> Result<Notes, Failure> {
         let mut notes = Notes::default();
-        let back = change
-            .add
-            .as_ref()
-            .map(|(candidate, _)| candidate.leaf.device);
+        let newcomer = change.add.first().map(|candidate| &candidate.leaf);
+        let back = newcomer.map(|leaf| leaf.device);
         notes.turn = back.map_or(0, |device| self.next_turn(team.id, device));
+        notes.invite = newcomer.and_then(|leaf| {
+            let device = leaf.credential.publishing_key().fingerprint();
+            self.invite_of(team.id, device.0)
+        });
         for device in change.remove.iter().filter(|one| Some(**one) != back) {
             for channel in self.channels_of(team.id) {
                 let feed = self.memory.feeds.get(&(channel.row, *device));
@@ -272,11 +205,13 @@ impl Session {
         &mut self,
         team: &mut Team,
         newcomer: &Leaf,
-        bundle: &Bundle,
+        Parcel { bundle, luggage }: &Parcel,
         (welcome, tree): (&[u8], &[u8]),
     ) -> Result<(), Failure> {
         let place = naming::place(team.id);
-        let tree = seal(&bundle.tree_key.0, TREE_LABEL, tree)?;
+        let length = (luggage.len() as u32).to_be_bytes();
+        let plain = [&length[..], luggage, tree].concat();
+        let tree = seal(&bundle.tree_key.0, TREE_LABEL, &plain)?;
         let blob = Fields::Blob {
             device: bundle.tree.0,
             number: bundle.tree.1,
@@ -285,7 +220,11 @@ impl Session {
         let run = TREE_RUN as usize;
         self.post_object(team, Name::new(place, blob), (&tree, run), WELCOME_LIFE_MS)?;
         let to = Fields::Welcome {
-            fingerprint: welcome_bits(newcomer.credential.publishing_key(), welcome),
+            fingerprint: newcomer
+                .credential
+                .publishing_key()
+                .fingerprint()
+                .tagged(tag(welcome)),
             fragment: 0,
         };
         let parts = (welcome, SMALL_FRAGMENTS);
@@ -315,20 +254,20 @@ impl Session {
         self.add_state(state)
     }
 
-    /// What a welcome carries.
-    pub(crate) fn bundle(
+    /// What goes with a welcome.
+    pub(crate) fn parcel(
         &self,
         team: &Team,
         tip: &State,
         newcomer: &Leaf,
         turn: u32,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Parcel, Failure> {
         let subject = newcomer.credential.publishing_key();
-        let mut members: Vec<_> = tip.used.iter().collect();
-        members.retain(|(device, _)| *device != newcomer.device);
-        members.push((newcomer.device, subject.0));
-        let bundle = Bundle {
-            version: 1,
+        let others = tip
+            .used
+            .iter()
+            .filter(|(device, _)| *device != newcomer.device);
+        let luggage = Luggage {
             team: team.name.clone(),
             organisation: team.organisation.clone(),
             channels: self
@@ -337,13 +276,17 @@ impl Session {
                 .map(|channel| (channel.id.channel, channel.name.clone()))
                 .collect(),
             chain: self.grant_for(team, newcomer.device, subject)?,
-            members,
-            invite_key: team.invite_key.clone(),
+            members: Used::default().with(others.chain([(newcomer.device, subject.0)])),
+        };
+        let luggage = encode(&luggage)?.to_vec();
+        let bundle = Bundle {
+            version: BUNDLE_VERSION,
             tree: (team.device, team.next_blob),
             tree_key: Seed::random()?,
+            luggage: Sha256::digest(&luggage).into(),
             turn,
         };
-        Ok(encode(&bundle)?.to_vec())
+        Ok(Parcel { bundle, luggage })
     }
 
     /// A device fills its own messages and blobs; and commits, for it renews its own leaf.
@@ -533,7 +476,7 @@ fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Not
     let welcomed = welcomed
         .map(|(leaf, package)| Welcomed {
             device: leaf.device,
-            package: package.clone(),
+            package: Sha256::digest(package).into(),
         })
         .collect();
     State {
@@ -592,26 +535,6 @@ fn is_allowed(parent: &State, child: &State, effect: &Effect<'_>) -> bool {
     apart && numbers_hold && parent.roles.allow(&deed)
 }
 
-/// The place of a welcome: who it is for finds it, and no two have one name.
-fn welcome_bits(to: PublicKey, welcome: &[u8]) -> u64 {
-    let hash: [u8; 32] = Sha256::digest(welcome).into();
-    let low = 46 - WELCOME_BITS;
-    let tag = u64::from(u16::from_be_bytes([hash[0], hash[1]]));
-    to.fingerprint().name_bits() >> low << low | tag
-}
-
-fn adding_bytes(adding: &Adding) -> Vec<u8> {
-    [&naming::team_bytes(adding.team)[..], &adding.fingerprint].concat()
-}
-
-fn key_package_prefix(team: TeamId, fingerprint: Fingerprint) -> Prefix {
-    let fields = Fields::KeyPackage {
-        fingerprint: fingerprint.name_bits(),
-        fragment: 0,
-    };
-    Prefix::of(Name::new(naming::place(team), fields), 128 - 4)
-}
-
 fn commit_name(team: &Team, epoch: u64, object: &[u8]) -> Name {
     let hash: [u8; 32] = Sha256::digest(object).into();
     let tag = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 14;
@@ -624,7 +547,7 @@ fn commit_name(team: &Team, epoch: u64, object: &[u8]) -> Name {
 }
 
 /// `nonce 24 | ciphertext`.
-fn seal(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, Failure> {
+pub(crate) fn seal(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce).map_err(|_| StoreError::Random)?;
     let sealed = XChaCha20Poly1305::new(key.into())
@@ -633,19 +556,25 @@ fn seal(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok([&nonce[..], &sealed].concat())
 }
 
-fn unseal(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unseal(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, msg) = sealed.split_first_chunk::<24>()?;
     XChaCha20Poly1305::new(key.into())
         .decrypt(XNonce::from_slice(nonce), Payload { msg, aad })
         .ok()
 }
 
-/// Seals a key package for those who hold the invite: its credential names a person.
-pub(crate) fn seal_package(key: &Seed, package: &[u8]) -> Result<Vec<u8>, Failure> {
-    seal(&key.0, PACKAGE_LABEL, package)
+/// Opens the blob with luggage and ratchet tree.
+pub(crate) fn open_tree(bundle: &Bundle, sealed: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let plain = unseal(&bundle.tree_key.0, TREE_LABEL, sealed)?;
+    let (length, rest) = plain.split_first_chunk()?;
+    let (luggage, tree) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    (<[u8; 32]>::from(Sha256::digest(luggage)) == bundle.luggage)
+        .then(|| (luggage.to_vec(), tree.to_vec()))
 }
 
-/// Opens the blob with a ratchet tree.
-pub(crate) fn open_tree(key: &[u8; 32], sealed: &[u8]) -> Option<Vec<u8>> {
-    unseal(key, TREE_LABEL, sealed)
+impl Parcel {
+    /// What stands in the welcome itself.
+    pub(crate) fn bundle_bytes(&self) -> Result<Vec<u8>, Failure> {
+        Ok(encode(&self.bundle)?.to_vec())
+    }
 }

@@ -142,8 +142,8 @@ pub struct Opened {
 /// What a commit of ours is to do.
 #[derive(Default)]
 pub struct Change {
-    /// A device to add, and what its welcome carries.
-    pub add: Option<(Candidate, Vec<u8>)>,
+    /// Devices to add.
+    pub add: Vec<Candidate>,
     /// Devices to remove.
     pub remove: Vec<u32>,
     /// New roles.
@@ -350,7 +350,8 @@ impl Group {
     }
 
     /// Commits a change, or without one a new leaf of this device. The group must be loaded from
-    /// the child's namespace, a copy of the parent's. `notes` travel signed beside the commit.
+    /// the child's namespace, a copy of the parent's. `notes` travel signed beside the commit, `bundle` inside
+    /// the welcome.
     ///
     /// # Errors
     /// [`GroupError`].
@@ -359,19 +360,17 @@ impl Group {
         provider: &Provider<'_>,
         signer: &LeafSigner,
         change: Change,
-        notes: &[u8],
+        (notes, bundle): (&[u8], Option<Vec<u8>>),
     ) -> Result<Made, GroupError> {
         let refused = || GroupError::Refused("make the commit");
         let gone = self.indices(&change.remove)?;
         self.mls.set_aad([&self.state_id()[..], notes].concat());
-        let (packages, bundle): (Vec<_>, Vec<_>) = change.add.into_iter().unzip();
-        let welcomes = !packages.is_empty();
         let mut builder = self
             .mls
             .commit_builder()
-            .force_self_update(packages.is_empty() && change.roles.is_none())
+            .force_self_update(change.add.is_empty() && change.roles.is_none())
             .propose_removals(gone)
-            .propose_adds(packages.into_iter().map(|one: Candidate| one.package));
+            .propose_adds(change.add.into_iter().map(|one| one.package));
         if let Some(roles) = &change.roles {
             let context = context_of(roles)?;
             builder = builder
@@ -382,12 +381,10 @@ impl Group {
             .load_psks(provider.storage())
             .map_err(|_| refused())?
             .use_ratchet_tree_extension(false);
-        if welcomes {
-            let bundles = bundle
-                .into_iter()
-                .map(|bytes| Extension::Unknown(BUNDLE_EXTENSION, UnknownExtension(bytes)));
+        if let Some(bytes) = bundle {
+            let extension = Extension::Unknown(BUNDLE_EXTENSION, UnknownExtension(bytes));
             builder = builder
-                .create_group_info_with_extensions(bundles)
+                .create_group_info_with_extensions([extension])
                 .map_err(|_| refused())?;
         }
         let messages = builder

@@ -1,151 +1,66 @@
-//! Coming into a team: invites, key packages, and the welcome.
+//! Coming into a team: key packages, the welcome, a look at who is inside, and going in.
 //!
 //! The invite names the admin by a full fingerprint, and the welcome is taken from nobody else. The
-//! other direction, the admin's check of this device's fingerprint, is in `commit`. Source:
-//! docs/architecture.md, "Devices, joining".
+//! other direction, the admin's check of this device's fingerprint, is in `admission`. Source:
+//! docs/protocol.md, "Invite"; docs/architecture.md, "Joining".
 
 use std::collections::BTreeSet;
 
-use data_encoding::BASE64URL_NOPAD;
 use endpoint_secure_api::{
-    Answer, Code, Invite as ApiInvite, JoinStage, Suite, Team as ApiTeam, TeamId,
+    Answer, Code, Device as ApiDevice, JoinStage, Preview, Team as ApiTeam, TeamId,
 };
 use proto::limits::{DAY_MS, KEY_PACKAGE_LIFE_MS, SMALL_FRAGMENTS};
 use proto::{
     Chunk, Fields, Fingerprint, Grant, GrantId, Name, Prefix, PublicKey, Verbs, split_with_key,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::commit::{Bundle, TREE_RUN, WELCOME_BITS, open_tree, seal_package};
+use crate::admission::{REFUSAL, Why, read_refusal, seal_package, tag};
+use crate::commit::{BUNDLE_VERSION, Bundle, Luggage, TREE_RUN, open_tree};
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{self, Group, GroupError, Leaf, LeafSigner, Provider};
+use crate::invite::Invite;
 use crate::naming::{self, Credential, FOUNDER};
+use crate::operation::{device_answer, role_of};
 use crate::pending::Taken;
 use crate::states::{State, Used};
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{Kind, StoreError, decode};
 use crate::team::{Member, Seed, Team};
 
-const INVITE_HEAD: &str = "treeline-invite-";
-const INVITE_VERSION: u8 = 1;
-/// The longest invite text, in bytes.
-const INVITE_BYTES: usize = 8 * 1024;
+/// One-time key packages that stand at relays, beside the last resort.
+const ONE_TIME: usize = 3;
 /// How long a key package stands at relays, in milliseconds: below their limit, for clocks differ.
 const PACKAGE_LIFE_MS: u64 = KEY_PACKAGE_LIFE_MS - DAY_MS;
-/// How long a key package is kept after it has led into a team, in milliseconds: as long as the branch
+/// How long key packages are kept after one has led into a team, in milliseconds: as long as the branch
 /// of its welcome may lose.
 const KEY_KEPT_MS: u64 = 7 * DAY_MS;
+/// Welcomes of admins who are not known yet, at most.
+const SET_ASIDE: usize = 4;
 
-/// What an invite says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invite {
-    /// The origin's public key.
-    pub origin: [u8; 32],
-    /// The organisation's number.
-    pub org: u32,
-    /// The team's number.
-    pub team: u32,
-    /// The team's cipher suite.
-    pub suite: Suite,
-    /// The whole fingerprint of the admin's device.
-    pub admin: [u8; 32],
-    /// Seals the key package.
-    pub key: Seed,
-    /// The organisation's name.
-    pub organisation: String,
-    /// The team's name.
-    pub team_name: String,
-    /// Relays to try.
-    pub relays: Vec<String>,
+/// A key package of this device, at relays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Offer {
+    /// Where its private half lies, and nothing else.
+    pub namespace: i64,
+    /// The first name of its chunks.
+    pub first: u128,
+    /// Whether it may be used again.
+    pub last_resort: bool,
+    /// When relays drop it.
+    pub expires_ms: u64,
 }
 
-impl Invite {
-    fn id(&self) -> TeamId {
-        TeamId {
-            origin: PublicKey(self.origin).origin_id().get(),
-            org: self.org,
-            team: self.team,
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let suite: u16 = match self.suite {
-            Suite::PostQuantum => 0x004F,
-            Suite::Classic => 0x0001,
-        };
-        let mut out = vec![INVITE_VERSION];
-        out.extend_from_slice(&self.origin);
-        out.extend_from_slice(&self.org.to_be_bytes());
-        out.extend_from_slice(&self.team.to_be_bytes());
-        out.extend_from_slice(&suite.to_be_bytes());
-        out.extend_from_slice(&self.admin);
-        out.extend_from_slice(&self.key.0);
-        let names = [&self.organisation, &self.team_name];
-        for text in names.into_iter().chain(&self.relays) {
-            out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
-        out.extend_from_slice(&checksum(&out));
-        format!("{INVITE_HEAD}{}", BASE64URL_NOPAD.encode(&out))
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let body = text.strip_prefix(INVITE_HEAD)?;
-        if body.len() > INVITE_BYTES {
-            return None;
-        }
-        let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).ok()?;
-        let (fields, sum) = bytes.split_last_chunk()?;
-        if checksum(fields) != *sum {
-            return None;
-        }
-        let (version, rest) = fields.split_first()?;
-        let (origin, rest) = rest.split_first_chunk()?;
-        let (org, rest) = rest.split_first_chunk()?;
-        let (team, rest) = rest.split_first_chunk()?;
-        let (suite, rest) = rest.split_first_chunk()?;
-        let (admin, rest) = rest.split_first_chunk()?;
-        let (key, mut rest) = rest.split_first_chunk()?;
-        let mut texts = std::collections::VecDeque::new();
-        while let Some((length, tail)) = rest.split_first_chunk() {
-            let (text, tail) = tail.split_at_checked(u16::from_be_bytes(*length).into())?;
-            texts.push_back(String::from_utf8(text.to_vec()).ok()?);
-            rest = tail;
-        }
-        let this = Self {
-            origin: *origin,
-            org: u32::from_be_bytes(*org),
-            team: u32::from_be_bytes(*team),
-            suite: match u16::from_be_bytes(*suite) {
-                0x004F => Suite::PostQuantum,
-                0x0001 => Suite::Classic,
-                _ => return None,
-            },
-            admin: *admin,
-            key: Seed(*key),
-            organisation: texts.pop_front()?,
-            team_name: texts.pop_front()?,
-            relays: texts.into(),
-        };
-        let fits = *version == INVITE_VERSION
-            && this.org <= proto::Place::ORG_MAX
-            && this.team <= proto::Place::TEAM_MAX;
-        // Exactly one text for an invite: what was cut, or has something behind it, is none.
-        (fits && this.to_text() == text).then_some(this)
-    }
-
-    fn answer(&self, text: String) -> ApiInvite {
-        ApiInvite {
-            text,
-            team: self.id(),
-            organisation: self.organisation.clone(),
-            team_name: self.team_name.clone(),
-            admin: Fingerprint(self.admin).to_hex(),
-            relays: self.relays.clone(),
-        }
-    }
+/// A state of the team that this device was welcomed to and has not entered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ready {
+    /// Where its MLS state lies.
+    pub namespace: i64,
+    /// Who has welcomed this device.
+    pub author: u32,
+    /// What came with it.
+    #[serde(with = "crate::store::bytes")]
+    pub luggage: Vec<u8>,
 }
 
 /// A team this device has asked to join.
@@ -159,26 +74,68 @@ pub struct Joining {
     pub seed: Seed,
     /// The salt of the device number.
     pub salt: [u8; 16],
-    /// Where the key package's private half lies.
-    pub namespace: i64,
-    /// When relays drop the key package.
-    pub expires_ms: u64,
+    /// The key packages that can still be used.
+    pub offers: Vec<Offer>,
     /// The welcome, when it has come.
+    #[serde(with = "crate::store::bytes")]
     pub welcome: Vec<u8>,
-    /// The blob with its tree: whose, and its first number.
-    pub tree: (u32, u32),
-    /// The key of that blob.
-    pub tree_key: Seed,
-    /// Whether that blob is yet to come.
+    /// Where the private half of the key package lies that it used.
+    pub opens: i64,
+    /// What stands in it.
+    pub bundle: Option<Bundle>,
+    /// Whether the blob with its tree is yet to come.
     pub fetching: bool,
-    /// Which welcome of that admin's it is; the last one counts.
+    /// Which welcome it is; the last one counts.
     pub turn: u32,
+    /// Welcomes of admins whom only another welcome may introduce.
+    pub set_aside: Vec<Vec<u8>>,
+    /// The state to enter.
+    pub ready: Option<Ready>,
     /// When this device came in; 0 before.
     pub in_ms: u64,
+    /// Why the invite was refused.
+    pub refused: Option<Why>,
 }
 
 impl Joining {
+    fn new(invite: Invite) -> Result<Self, Failure> {
+        let mut this = Self {
+            team: invite.team_id(),
+            invite,
+            seed: Seed::random()?,
+            salt: [0; 16],
+            offers: Vec::new(),
+            welcome: Vec::new(),
+            opens: 0,
+            bundle: None,
+            fetching: false,
+            turn: 0,
+            set_aside: Vec::new(),
+            ready: None,
+            in_ms: 0,
+            refused: None,
+        };
+        this.salt_anew()?;
+        Ok(this)
+    }
+
+    /// Draws another device number.
+    fn salt_anew(&mut self) -> Result<(), Failure> {
+        loop {
+            getrandom::fill(&mut self.salt).map_err(|_| StoreError::Random)?;
+            if self.device().is_some_and(|number| number != FOUNDER) {
+                return Ok(());
+            }
+        }
+    }
+
     pub(crate) fn answer(&self) -> ApiTeam {
+        let stage = match (&self.refused, &self.ready, self.welcome.is_empty()) {
+            (Some(_), ..) => JoinStage::Refused,
+            (_, Some(_), _) => JoinStage::Admitted,
+            (_, _, true) => JoinStage::WaitingForAdmin,
+            _ => JoinStage::Fetching,
+        };
         ApiTeam {
             id: self.team,
             name: String::new(),
@@ -187,15 +144,12 @@ impl Joining {
             devices: 0,
             suite: self.invite.suite,
             admin: false,
-            stage: if self.welcome.is_empty() {
-                JoinStage::WaitingForAdmin
-            } else {
-                JoinStage::Fetching
-            },
+            stage,
             own_device: self.device().unwrap_or(0),
             removed: false,
             waiting: 0,
             code: String::new(),
+            refused: self.refused.map_or("", Why::line).into(),
         }
     }
 
@@ -203,78 +157,60 @@ impl Joining {
         let signing = LeafSigner::from_seed(&self.seed.0).public();
         naming::device_number(self.team, &signing, &self.salt)
     }
+
+    fn tree_prefix(&self) -> Option<Prefix> {
+        let (device, number) = self.bundle.as_ref().filter(|_| self.fetching)?.tree;
+        let name = Name::new(naming::place(self.team), Fields::Blob { device, number });
+        Some(Prefix::of(name, 128 - TREE_RUN.trailing_zeros() as u8))
+    }
 }
 
 impl Session {
-    pub(crate) fn create_invite(&self, id: TeamId) -> Result<Answer, Failure> {
-        let team = self.team(id)?;
-        let roles = &self.tip(team)?.roles;
-        // An admin's invite leads to that admin, a member's to the owner.
-        let owner = roles.admins.first().copied().unwrap_or(FOUNDER);
-        let admin = if roles.rank(team.device).is_some() {
-            team.device
-        } else {
-            owner
-        };
-        let admin = team.members.get(&admin).ok_or(StoreError::Corrupt)?;
-        let invite = Invite {
-            origin: team.origin,
-            org: id.org,
-            team: id.team,
-            suite: team.suite,
-            admin: PublicKey(admin.publishing).fingerprint().0,
-            key: team.invite_key.clone(),
-            organisation: team.organisation.clone(),
-            team_name: team.name.clone(),
-            relays: self.memory.network.relays.clone(),
-        };
-        let text = invite.to_text();
-        Ok(Answer::Invite(invite.answer(text)))
-    }
-
     pub(crate) fn read_invite(&self, text: &str) -> Result<Answer, Failure> {
-        let invite = parse(text)?;
-        Ok(Answer::Invite(invite.answer(text.trim().into())))
+        Ok(Answer::Invite(parse(text)?.answer()))
     }
 
     pub(crate) fn join(&mut self, text: &str) -> Result<Answer, Failure> {
         let invite = parse(text)?;
-        let id = invite.id();
-        if let Some(team) = self.memory.teams.get(&id) {
+        let id = invite.team_id();
+        if let Some(team) = self.memory.teams.get(&id).filter(|team| !team.removed) {
             return Ok(Answer::Team(self.team_answer(team)));
         }
-        if let Some(joining) = self.memory.joining.get(&id) {
-            return Ok(Answer::Team(joining.answer()));
+        let before = self.memory.joining.get(&id);
+        if let Some(same) = before.filter(|one| one.in_ms == 0 && one.refused.is_none()) {
+            return Ok(Answer::Team(same.answer()));
         }
+        if invite.expires_ms() <= self.now.millis() {
+            return refuse(Code::Configuration, Why::Expired.line());
+        }
+        self.forget_joining(id)?;
         self.configure_with(PublicKey(invite.origin), &invite.relays)?;
-        let mut joining = Joining {
-            team: id,
-            invite,
-            seed: Seed::random()?,
-            salt: [0; 16],
-            namespace: 0,
-            expires_ms: 0,
-            welcome: Vec::new(),
-            tree: (0, 0),
-            tree_key: Seed([0; 32]),
-            fetching: false,
-            turn: 0,
-            in_ms: 0,
-        };
-        while joining.device().is_none() || joining.salt == [0; 16] {
-            getrandom::fill(&mut joining.salt).map_err(|_| StoreError::Random)?;
-        }
+        let mut joining = Joining::new(invite)?;
+        self.refill(&mut joining)?;
         let answer = joining.answer();
-        self.offer(joining)?;
+        self.put_joining(joining)?;
         self.subscribe(self.welcome_prefix(id))?;
         self.told.teams = true;
         Ok(Answer::Team(answer))
     }
 
-    /// Makes and publishes a key package.
-    fn offer(&mut self, mut joining: Joining) -> Result<(), Failure> {
-        joining.namespace = self.new_namespace()?;
-        joining.expires_ms = self.now.millis() + PACKAGE_LIFE_MS;
+    /// Makes and publishes key packages until there are as many as there should be.
+    fn refill(&mut self, joining: &mut Joining) -> Result<(), Failure> {
+        let count = |joining: &Joining, last| {
+            let offers = joining.offers.iter();
+            offers.filter(|one| one.last_resort == last).count()
+        };
+        while count(joining, true) < 1 {
+            self.offer(joining, true)?;
+        }
+        while count(joining, false) < ONE_TIME {
+            self.offer(joining, false)?;
+        }
+        Ok(())
+    }
+
+    fn offer(&mut self, joining: &mut Joining, last_resort: bool) -> Result<(), Failure> {
+        let namespace = self.new_namespace()?;
         let signer = LeafSigner::from_seed(&joining.seed.0);
         let identity = &self.memory.identity;
         let credential = Credential::bind(
@@ -284,21 +220,28 @@ impl Session {
             joining.team,
             &signer.public(),
         );
-        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
-        let package = group::key_package(&provider, joining.invite.suite, &signer, &credential)?;
-        let package = seal_package(&joining.invite.key, &package)?;
+        let provider = Provider::new(&self.store, &self.crypto, namespace);
+        let kind = (&credential, last_resort);
+        let package = group::key_package(&provider, joining.invite.suite, &signer, kind)?;
         let key = self.memory.signer.public_key();
-        let Ok(parts) = split_with_key(&package, SMALL_FRAGMENTS, &key) else {
+        let own = key.fingerprint();
+        // Sealing draws anew: no two of this device's objects have one name.
+        let (object, first) = loop {
+            let object = seal_package(&joining.invite, own, &package)?;
+            let fields = Fields::KeyPackage {
+                fingerprint: own.tagged(tag(&object)),
+                fragment: 0,
+            };
+            let first = Name::new(naming::place(joining.team), fields);
+            if joining.offers.iter().all(|one| one.first != first.0) {
+                break (object, first);
+            }
+        };
+        let Ok(parts) = split_with_key(&object, SMALL_FRAGMENTS, &key) else {
             return refuse(Code::Usage, "the key package is too long for its name");
         };
-        let first = Name::new(
-            naming::place(joining.team),
-            Fields::KeyPackage {
-                fingerprint: key.fingerprint().name_bits(),
-                fragment: 0,
-            },
-        );
-        let expiry = proto::Timestamp::from_millis(joining.expires_ms);
+        let expires_ms = self.now.millis() + PACKAGE_LIFE_MS;
+        let expiry = proto::Timestamp::from_millis(expires_ms);
         for (index, part) in parts.iter().enumerate() {
             let chunk = first.offset(index as u32).and_then(|name| {
                 Chunk::sign(name, expiry, GrantId::NONE, part, &self.memory.signer).ok()
@@ -307,37 +250,61 @@ impl Session {
             self.store.forget_posted(chunk.name().to_bytes())?;
             self.store.post(&chunk, (NO_MESSAGE, 0, 0))?;
         }
-        self.put_joining(joining)
+        joining.offers.push(Offer {
+            namespace,
+            first: first.0,
+            last_resort,
+            expires_ms,
+        });
+        Ok(())
+    }
+
+    /// Deletes the private half of a key package.
+    fn withdraw_offer(&mut self, joining: &mut Joining, namespace: i64) -> Result<(), Failure> {
+        joining.offers.retain(|one| one.namespace != namespace);
+        Ok(self.store.delete_mls(namespace)?)
     }
 
     fn put_joining(&mut self, joining: Joining) -> Result<(), Failure> {
         let key = naming::team_bytes(joining.team);
         self.store.put(Kind::Joining, &key, &joining)?;
         self.memory.joining.insert(joining.team, joining);
+        self.told.teams = true;
         Ok(())
     }
 
     pub(crate) fn key_packages_expire_ms(&self) -> Option<u64> {
-        let waiting = self.memory.joining.values();
-        waiting
-            .filter(|joining| joining.welcome.is_empty())
-            .map(|joining| joining.expires_ms)
-            .min()
+        let joining = self.memory.joining.values();
+        let waiting = joining.filter(|one| one.in_ms == 0 && one.refused.is_none());
+        let offers = waiting.flat_map(|one| &one.offers);
+        offers.map(|offer| offer.expires_ms).min()
     }
 
     /// Publishes new key packages for those that relays have dropped.
     pub(crate) fn renew_key_packages(&mut self) -> Result<(), Failure> {
         let now = self.now.millis();
-        let expired: Vec<Joining> = self
+        let is_due = |one: &&Joining| {
+            let waits = one.in_ms == 0 && one.refused.is_none();
+            waits && one.offers.iter().any(|offer| offer.expires_ms <= now)
+        };
+        let due: Vec<Joining> = self
             .memory
             .joining
             .values()
-            .filter(|joining| joining.welcome.is_empty() && joining.expires_ms <= now)
+            .filter(is_due)
             .cloned()
             .collect();
-        for joining in expired {
-            self.store.delete_mls(joining.namespace)?;
-            self.offer(joining)?;
+        for mut joining in due {
+            let offers = joining.offers.iter();
+            let old: Vec<i64> = offers
+                .filter(|offer| offer.expires_ms <= now)
+                .map(|offer| offer.namespace)
+                .collect();
+            for namespace in old {
+                self.withdraw_offer(&mut joining, namespace)?;
+            }
+            self.refill(&mut joining)?;
+            self.put_joining(joining)?;
         }
         Ok(())
     }
@@ -346,36 +313,80 @@ impl Session {
         let Some(mut joining) = self.memory.joining.get(&id).cloned() else {
             return Ok(Taken::Done);
         };
-        let provider = Provider::new(&self.store, &self.crypto, joining.namespace);
-        let bundle = match group::look_into(&provider, object) {
-            Ok(bundle) => decode::<Bundle>(&bundle),
-            Err(GroupError::Store(error)) => return Err(error.into()),
-            // For an older key package of ours, or nobody's: not a word to the person.
-            Err(_) => return Ok(Taken::Done),
-        };
-        let Ok(bundle) = bundle else {
+        if object.first() == Some(&REFUSAL) {
+            self.take_refusal(joining, object)?;
+            return Ok(Taken::Done);
+        }
+        // For an older key package of ours, or nobody's: not a word to the person.
+        let Some((opens, bundle)) = self.open_welcome(&joining, object)? else {
             return Ok(Taken::Done);
         };
         if bundle.turn <= joining.turn {
             // Welcomes come in any order, and the last one counts.
             return Ok(Taken::Done);
         }
-        if bundle.version != 1 || !bundle.tree.1.is_multiple_of(TREE_RUN) {
+        if bundle.version != BUNDLE_VERSION || !bundle.tree.1.is_multiple_of(TREE_RUN) {
             self.notice("a welcome has come that this version cannot read; update the program");
             return Ok(Taken::Done);
         }
-        if joining.fetching {
-            self.unsubscribe(tree_prefix(&joining))?;
+        if let Some(prefix) = joining.tree_prefix() {
+            self.unsubscribe(prefix)?;
         }
         joining.welcome = object.to_vec();
+        joining.opens = opens;
         joining.fetching = true;
         joining.turn = bundle.turn;
-        joining.tree = bundle.tree;
-        joining.tree_key = bundle.tree_key;
-        self.subscribe(tree_prefix(&joining))?;
+        joining.bundle = Some(bundle);
+        joining.refused = None;
+        if let Some(prefix) = joining.tree_prefix() {
+            self.subscribe(prefix)?;
+        }
         self.put_joining(joining)?;
-        self.told.teams = true;
         Ok(Taken::Done)
+    }
+
+    /// The key package that a welcome is for, and what stands in it. In copies: looking into a welcome
+    /// deletes a one-time key package, and this welcome may not be the one that is entered with.
+    pub(crate) fn open_welcome(
+        &mut self,
+        joining: &Joining,
+        object: &[u8],
+    ) -> Result<Option<(i64, Bundle)>, Failure> {
+        let scratch = self.new_namespace()?;
+        for offer in &joining.offers {
+            self.store.copy_mls(offer.namespace, scratch)?;
+            let provider = Provider::new(&self.store, &self.crypto, scratch);
+            let looked = group::look_into(&provider, object);
+            self.store.delete_mls(scratch)?;
+            match looked {
+                Ok(bytes) => {
+                    let bundle = decode::<Bundle>(&bytes).ok();
+                    return Ok(bundle.map(|bundle| (offer.namespace, bundle)));
+                }
+                Err(GroupError::Store(error)) => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_refusal(&mut self, mut joining: Joining, object: &[u8]) -> Result<(), Failure> {
+        let own = self.memory.signer.public_key().fingerprint();
+        let why = read_refusal(&joining.invite, own, object);
+        let Some(why) = why.filter(|_| joining.in_ms == 0 && joining.ready.is_none()) else {
+            return Ok(());
+        };
+        for offer in joining.offers.clone() {
+            self.withdraw_offer(&mut joining, offer.namespace)?;
+        }
+        if why == Why::Number {
+            joining.salt_anew()?;
+            self.refill(&mut joining)?;
+        } else {
+            joining.refused = Some(why);
+            self.notice(why.line());
+        }
+        self.put_joining(joining)
     }
 
     pub(crate) fn take_tree(
@@ -384,26 +395,34 @@ impl Session {
         first: Name,
         object: &[u8],
     ) -> Result<Taken, Failure> {
-        let Some(joining) = self.memory.joining.get(&id).cloned() else {
+        let joining = self.memory.joining.get(&id).cloned();
+        let Some(joining) = joining.filter(|one| one.fetching) else {
             return Ok(Taken::Done);
         };
-        let expected = Fields::Blob {
-            device: joining.tree.0,
-            number: joining.tree.1,
+        let Some(bundle) = &joining.bundle else {
+            return Ok(Taken::Done);
         };
-        if first.fields() != expected || !joining.fetching {
+        let (device, number) = bundle.tree;
+        if first.fields() != (Fields::Blob { device, number }) {
             return Ok(Taken::Done);
         }
-        let Some(tree) = open_tree(&joining.tree_key.0, object) else {
+        let Some((luggage, tree)) = open_tree(bundle, object) else {
             return Ok(Taken::Done);
         };
-        // In a copy: the key package may be needed for another welcome, if this one's branch loses.
         let namespace = self.new_namespace()?;
-        self.store.copy_mls(joining.namespace, namespace)?;
+        self.store.copy_mls(joining.opens, namespace)?;
         let provider = Provider::new(&self.store, &self.crypto, namespace);
         let joined = group::join(&provider, id, &joining.welcome, &tree);
-        match joined.and_then(|joined| self.judge(&joining, joined)) {
-            Ok((group, bundle)) => self.come_in(joining, (group, namespace), bundle)?,
+        match joined.and_then(|joined| self.judge(&joining, joined, &luggage)) {
+            Ok((group, author)) => {
+                group.forget_key_package(&provider)?;
+                let ready = Ready {
+                    namespace,
+                    author: author.device,
+                    luggage,
+                };
+                self.be_ready(joining, group, ready)?;
+            }
             Err(GroupError::Store(error)) => return Err(error.into()),
             Err(_) => {
                 self.store.delete_mls(namespace)?;
@@ -413,71 +432,179 @@ impl Session {
         Ok(Taken::Done)
     }
 
-    /// Takes a welcome from nobody but the admin that the invite names in full.
+    /// Takes a welcome from nobody but the admin that the invite names in full, or one whom that admin's
+    /// welcome has made known.
     fn judge(
         &self,
         joining: &Joining,
         (group, author, bundle): (Group, Leaf, Vec<u8>),
-    ) -> Result<(Group, Bundle), GroupError> {
+        luggage: &[u8],
+    ) -> Result<(Group, Leaf), GroupError> {
         let admin = author.credential.publishing_key().fingerprint();
         let is_admin = group.roles()?.rank(author.device).is_some();
-        // Who is in already is welcomed again by any admin whom it knows.
-        let known = self.states(joining.team).any(|state| {
-            state.roles.rank(author.device).is_some()
-                && state.used.key(author.device) == Some(author.credential.publishing)
-        });
-        if !is_admin || (admin.0 != joining.invite.admin && !known) {
+        if !is_admin || (admin.0 != joining.invite.admin && !self.knows_admin(joining, &author)?) {
             return Err(GroupError::Invalid("the welcome's author"));
         }
-        let bundle: Bundle = decode(&bundle).map_err(|_| GroupError::Invalid("the welcome"))?;
+        // What was looked into is what its author has signed.
+        let told = joining.bundle.as_ref();
+        let signed: Bundle = decode(&bundle).map_err(|_| GroupError::Invalid("the welcome"))?;
+        let same = told.is_some_and(|told| told.luggage == signed.luggage);
+        let luggage: Luggage = decode(luggage).map_err(|_| GroupError::Invalid("the welcome"))?;
         let own = self.memory.signer.public_key();
-        if !grants_hold(&bundle.chain, joining, own) {
+        if !same || !grants_hold(&luggage.chain, joining, own) {
             return Err(GroupError::Invalid("the grant in the welcome"));
         }
-        Ok((group, bundle))
+        Ok((group, author))
     }
 
-    /// A welcome that somebody else than the admin sent: everything but the key package is dropped.
+    fn knows_admin(&self, joining: &Joining, author: &Leaf) -> Result<bool, GroupError> {
+        let key = author.credential.publishing;
+        let mut states = self.states(joining.team);
+        let entered = states.any(|state| {
+            let rank = state.roles.rank(author.device);
+            rank.is_some() && state.used.key(author.device) == Some(key)
+        });
+        let Some(ready) = joining.ready.as_ref().filter(|_| !entered) else {
+            return Ok(entered);
+        };
+        let provider = Provider::new(&self.store, &self.crypto, ready.namespace);
+        let group = Group::load(&provider, joining.team)?;
+        let is_admin = group.roles()?.rank(author.device).is_some();
+        let mut leaves = group.leaves().into_iter();
+        Ok(is_admin
+            && leaves.any(|one| (one.device, one.credential.publishing) == (author.device, key)))
+    }
+
+    /// A welcome of somebody else than the admin: it is set aside, for that admin's may yet come and make
+    /// its author known.
     fn reject(&mut self, mut joining: Joining) -> Result<(), Failure> {
-        self.notice("a welcome has come that is not from the admin of the invite; it is ignored");
-        self.unsubscribe(tree_prefix(&joining))?;
-        joining.welcome.clear();
+        if let Some(prefix) = joining.tree_prefix() {
+            self.unsubscribe(prefix)?;
+        }
+        let welcome = std::mem::take(&mut joining.welcome);
+        if joining.set_aside.len() < SET_ASIDE {
+            joining.set_aside.push(welcome);
+        }
         joining.fetching = false;
+        joining.bundle = None;
         let entered = self.states(joining.team).map(|state| state.turn);
         joining.turn = entered.max().unwrap_or(0);
-        self.put_joining(joining)
+        self.put_joining(joining)?;
+        self.notice("a welcome has come that is not from the admin of the invite; it is set aside");
+        Ok(())
+    }
+
+    /// The welcome holds: its one-time key package is gone, and a new one takes its place.
+    fn be_ready(
+        &mut self,
+        mut joining: Joining,
+        group: Group,
+        ready: Ready,
+    ) -> Result<(), Failure> {
+        if let Some(prefix) = joining.tree_prefix() {
+            self.unsubscribe(prefix)?;
+        }
+        joining.fetching = false;
+        let used = joining.offers.iter();
+        let mut used = used.filter(|one| one.namespace == joining.opens && !one.last_resort);
+        if let Some(used) = used.next().map(|one| one.namespace) {
+            self.withdraw_offer(&mut joining, used)?;
+            self.refill(&mut joining)?;
+        }
+        if let Some(before) = joining.ready.take() {
+            self.store.delete_mls(before.namespace)?;
+        }
+        let id = joining.team;
+        let others = std::mem::take(&mut joining.set_aside);
+        if joining.in_ms > 0 {
+            self.come_in(joining, group, &ready)?;
+        } else {
+            joining.ready = Some(ready);
+            self.put_joining(joining)?;
+        }
+        for welcome in others {
+            self.take_welcome(id, &welcome)?;
+        }
+        Ok(())
+    }
+
+    fn admitted(&self, id: TeamId) -> Result<(&Joining, &Ready), Failure> {
+        let joining = self.memory.joining.get(&id);
+        match joining.and_then(|one| Some((one, one.ready.as_ref()?))) {
+            Some(found) => Ok(found),
+            None => refuse(
+                Code::NotFound,
+                "no admin has added this device to such a team yet, or it is in already",
+            ),
+        }
+    }
+
+    pub(crate) fn preview(&self, id: TeamId) -> Result<Answer, Failure> {
+        let (joining, ready) = self.admitted(id)?;
+        let provider = Provider::new(&self.store, &self.crypto, ready.namespace);
+        let group = Group::load(&provider, id)?;
+        let luggage: Luggage = decode(&ready.luggage)?;
+        let (roles, own) = (group.roles()?, joining.device().unwrap_or(FOUNDER));
+        let leaves = group.leaves().into_iter();
+        let mut devices: Vec<ApiDevice> = leaves
+            .map(|leaf| device_answer(leaf, &roles, own))
+            .collect();
+        devices.sort_by_key(|device| device.device);
+        let by = devices.iter().find(|one| one.device == ready.author);
+        Ok(Answer::Preview(Preview {
+            team: id,
+            name: luggage.team,
+            organisation: luggage.organisation,
+            by: by.cloned().ok_or(StoreError::Corrupt)?,
+            role: role_of(&roles, own),
+            devices,
+        }))
+    }
+
+    pub(crate) fn enter_team(&mut self, id: TeamId) -> Result<Answer, Failure> {
+        if let Some(team) = self.memory.teams.get(&id).filter(|team| !team.removed) {
+            return Ok(Answer::Team(self.team_answer(team)));
+        }
+        let (joining, ready) = self.admitted(id)?;
+        let (mut joining, ready) = (joining.clone(), ready.clone());
+        joining.ready = None;
+        let provider = Provider::new(&self.store, &self.crypto, ready.namespace);
+        let group = Group::load(&provider, id)?;
+        self.come_in(joining, group, &ready)?;
+        Ok(Answer::Team(self.team_answer(self.team(id)?)))
     }
 
     fn come_in(
         &mut self,
         mut joining: Joining,
-        (group, namespace): (Group, i64),
-        bundle: Bundle,
+        group: Group,
+        ready: &Ready,
     ) -> Result<(), Failure> {
-        let id = joining.team;
-        let provider = Provider::new(&self.store, &self.crypto, namespace);
-        group.forget_key_package(&provider)?;
+        let (id, namespace) = (joining.team, ready.namespace);
+        let luggage: Luggage = decode(&ready.luggage)?;
         let state = State {
             devices: group.leaves().iter().map(|leaf| leaf.device).collect(),
-            used: Used::default().with(bundle.members.iter().copied()),
+            used: Used::default().with(luggage.members.iter()),
             turn: joining.turn,
             ..State::root(id, &group, namespace, self.now)?
         };
         self.groups.insert(namespace, group);
-        self.unsubscribe(tree_prefix(&joining))?;
-        joining.fetching = false;
         joining.in_ms = self.now.millis();
         // First: what waits for the new state must not find the welcome unused.
         self.put_joining(joining.clone())?;
-        match self.memory.teams.get(&id).cloned() {
+        let known = self.memory.teams.get(&id).cloned();
+        match known.filter(|team| Some(team.device) == joining.device()) {
             Some(mut team) => {
-                team.take_chain(&bundle.chain);
+                team.take_chain(&luggage.chain);
                 self.put_team(team)?;
                 self.return_to(state)?;
             }
-            None => self.enter(self.newcomers_team(&joining, &bundle, &state)?, state)?,
+            None => {
+                self.leave_behind(id)?;
+                self.enter(self.newcomers_team(&joining, &luggage, &state)?, state)?;
+            }
         }
-        for (channel, name) in &bundle.channels {
+        for (channel, name) in &luggage.channels {
             self.know_channel(id, *channel, name)?;
         }
         Ok(())
@@ -487,28 +614,24 @@ impl Session {
     fn newcomers_team(
         &self,
         joining: &Joining,
-        bundle: &Bundle,
+        luggage: &Luggage,
         state: &State,
     ) -> Result<Team, Failure> {
         let since = state.epoch;
-        let members = bundle.members.iter();
-        let member = |(device, publishing): &(u32, [u8; 32])| {
-            let publishing = *publishing;
-            (*device, Member { publishing, since })
-        };
-        let last = bundle.chain.last();
+        let members = luggage.members.iter();
+        let member = |(device, publishing)| (device, Member { publishing, since });
+        let last = luggage.chain.last();
         let last = last.and_then(|bytes| Chunk::decode(bytes.clone().into()).ok());
         Ok(Team {
             id: joining.team,
-            name: bundle.team.clone(),
-            organisation: bundle.organisation.clone(),
+            name: luggage.team.clone(),
+            organisation: luggage.organisation.clone(),
             origin: joining.invite.origin,
             suite: joining.invite.suite,
             seed: joining.seed.clone(),
             device: joining.device().ok_or(StoreError::Corrupt)?,
-            chain: bundle.chain.clone(),
+            chain: luggage.chain.clone(),
             not_after_ms: last.map_or(0, |chunk| chunk.expiry().millis()),
-            invite_key: bundle.invite_key.clone(),
             tip: state.id,
             joined_epoch: since,
             members: members.map(member).collect(),
@@ -520,22 +643,48 @@ impl Session {
         })
     }
 
+    pub(crate) fn decline(&mut self, id: TeamId) -> Result<Answer, Failure> {
+        match self.memory.joining.get(&id) {
+            Some(joining) if joining.in_ms == 0 => {
+                self.forget_joining(id)?;
+                self.told.teams = true;
+                Ok(Answer::Done)
+            }
+            _ => refuse(
+                Code::NotFound,
+                "this device has not asked to join such a team, or it is in already",
+            ),
+        }
+    }
+
+    /// Forgets a request, with all its key packages.
+    fn forget_joining(&mut self, id: TeamId) -> Result<(), Failure> {
+        let Some(joining) = self.memory.joining.remove(&id) else {
+            return Ok(());
+        };
+        let ready = joining.ready.iter().map(|one| one.namespace);
+        let offers = joining.offers.iter().map(|one| one.namespace);
+        for namespace in offers.chain(ready) {
+            self.store.delete_mls(namespace)?;
+        }
+        if let Some(prefix) = joining.tree_prefix() {
+            self.unsubscribe(prefix)?;
+        }
+        self.unsubscribe(self.welcome_prefix(id))?;
+        self.store.delete(Kind::Joining, &naming::team_bytes(id))?;
+        Ok(())
+    }
+
     /// Key packages are forgotten when their welcome needs no second one any more.
     pub(crate) fn forget_joinings(&mut self) -> Result<(), Failure> {
         let limit = self.now.millis().saturating_sub(KEY_KEPT_MS);
-        let done: Vec<Joining> = self
-            .memory
-            .joining
-            .values()
+        let all = self.memory.joining.values();
+        let done: Vec<TeamId> = all
             .filter(|one| one.in_ms > 0 && one.in_ms < limit)
-            .cloned()
+            .map(|one| one.team)
             .collect();
-        for joining in done {
-            self.store.delete_mls(joining.namespace)?;
-            self.unsubscribe(self.welcome_prefix(joining.team))?;
-            self.store
-                .delete(Kind::Joining, &naming::team_bytes(joining.team))?;
-            self.memory.joining.remove(&joining.team);
+        for team in done {
+            self.forget_joining(team)?;
         }
         Ok(())
     }
@@ -543,31 +692,12 @@ impl Session {
     fn welcome_prefix(&self, team: TeamId) -> Prefix {
         let fingerprint = self.memory.signer.public_key().fingerprint();
         let fields = Fields::Welcome {
-            fingerprint: fingerprint.name_bits(),
+            fingerprint: fingerprint.tagged(0),
             fragment: 0,
         };
-        let bits = 128 - 4 - (46 - WELCOME_BITS);
+        let bits = 128 - 4 - Fingerprint::TAG_BITS;
         Prefix::of(Name::new(naming::place(team), fields), bits)
     }
-}
-
-fn tree_prefix(joining: &Joining) -> Prefix {
-    let fields = Fields::Blob {
-        device: joining.tree.0,
-        number: joining.tree.1,
-    };
-    let name = Name::new(naming::place(joining.team), fields);
-    Prefix::of(name, 128 - TREE_RUN.trailing_zeros() as u8)
-}
-
-/// Finds a text that was cut or mistyped; it proves nothing.
-fn checksum(fields: &[u8]) -> [u8; 4] {
-    let hash: [u8; 32] = Sha256::new()
-        .chain_update(b"treeline invite")
-        .chain_update(fields)
-        .finalize()
-        .into();
-    [hash[0], hash[1], hash[2], hash[3]]
 }
 
 fn parse(text: &str) -> Result<Invite, Failure> {
@@ -575,7 +705,7 @@ fn parse(text: &str) -> Result<Invite, Failure> {
         Some(invite) => Ok(invite),
         None => refuse(
             Code::Configuration,
-            "this is not an invite; copy the whole text that begins with treeline-invite-",
+            "this is not an invite; copy the whole text that begins with treeline-invite-, or all its words",
         ),
     }
 }
@@ -607,34 +737,4 @@ fn grants_hold(chain: &[Vec<u8>], joining: &Joining, own: PublicKey) -> bool {
         },
     );
     parent.is_some_and(|grant| grant.subject == own && grant.permits(Verbs::PUBLISH, first))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn invite() -> Invite {
-        Invite {
-            origin: [1; 32],
-            org: 2,
-            team: 3,
-            suite: Suite::Classic,
-            admin: [4; 32],
-            key: Seed([5; 32]),
-            organisation: "Harbour".into(),
-            team_name: "Night shift".into(),
-            relays: vec![format!("127.0.0.1:7000#{}", "ab".repeat(32))],
-        }
-    }
-
-    #[test]
-    fn an_invite_comes_back_and_no_other_text_is_one() {
-        let text = invite().to_text();
-        assert_eq!(Invite::from_text(&format!(" {text}\n")), Some(invite()));
-        for end in 0..text.len() {
-            assert_eq!(Invite::from_text(&text[..end]), None, "{end}");
-        }
-        assert_eq!(Invite::from_text(&format!("{text}AA")), None);
-        assert_eq!(Invite::from_text("treeline-org-AAAA"), None);
-    }
 }

@@ -4,6 +4,7 @@
 //! the commit. There is no socket and no async runtime in here; `main.rs` is the shell around it.
 //! Source: docs/architecture.md.
 
+mod admission;
 mod branch;
 mod commit;
 pub mod device;
@@ -13,6 +14,7 @@ mod feed;
 mod group;
 mod history;
 mod hold;
+mod invite;
 mod join;
 mod lan_only;
 pub mod lock;

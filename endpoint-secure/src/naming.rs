@@ -154,7 +154,9 @@ fn take_name(bytes: &[u8]) -> Option<(String, &[u8])> {
         return None;
     }
     let (name, rest) = rest.split_at_checked(length)?;
-    Some((String::from_utf8(name.to_vec()).ok()?, rest))
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    // It comes to screens and terminals of others.
+    (!name.chars().any(char::is_control)).then_some((name, rest))
 }
 
 /// The number of a device: 0 with the founder's salt, else another one with another salt, and never 0.
@@ -196,6 +198,19 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(Credential::decode(&bytes[..end]), None);
         }
+    }
+
+    #[test]
+    fn a_name_that_would_steer_a_terminal_is_none() {
+        let publishing = Signer::from_seed(&[1; 32]);
+        let steers = Credential::bind(
+            ("Ada\u{1b}[2J", "laptop"),
+            &publishing,
+            [2; 16],
+            TEAM,
+            &[3; 32],
+        );
+        assert_eq!(Credential::decode(&steers.encode()), None);
     }
 
     #[test]

@@ -6,13 +6,15 @@
 //! docs/architecture.md, "Which commit wins".
 
 use endpoint_secure_api::{Answer, Code, Device as ApiDevice, Role, TeamId};
+use proto::PublicKey;
 use proto::limits::DAY_MS;
 use serde::{Deserialize, Serialize};
 
 use crate::branch::{StateId, Verdict};
+use crate::commit::Parcel;
 use crate::device::session::{Failure, Session, refuse};
 use crate::fault::{Fault, planted};
-use crate::group::{Candidate, Change};
+use crate::group::{Candidate, Change, Leaf};
 use crate::roles::Roles;
 use crate::states::{State, numbered};
 use crate::store::Kind;
@@ -40,9 +42,6 @@ pub enum What {
     Add {
         /// The whole fingerprint.
         fingerprint: [u8; 32],
-        /// Its key package, verified.
-        #[serde(with = "crate::store::bytes")]
-        package: Vec<u8>,
     },
     /// Remove a device.
     Remove {
@@ -82,8 +81,27 @@ pub struct Operation {
     pub turn: u32,
 }
 
+/// What a commit does, and what goes with its welcome.
+type Deed = (Change, Option<Parcel>);
+
 /// The key of an operation, and what a commit for it does.
-type Next = ((TeamId, u64), Change);
+type Next = ((TeamId, u64), Deed);
+
+/// What is to become of an operation.
+enum Step {
+    /// Its turn has come.
+    Make(Box<Deed>),
+    /// Something that it needs has not come yet.
+    Wait,
+    /// It makes no sense any more.
+    Drop,
+}
+
+impl From<Option<Change>> for Step {
+    fn from(change: Option<Change>) -> Self {
+        change.map_or(Self::Drop, |change| Self::Make(Box::new((change, None))))
+    }
+}
 
 impl Session {
     pub(crate) fn remove_device(&mut self, id: TeamId, device: u32) -> Result<Answer, Failure> {
@@ -216,14 +234,14 @@ impl Session {
             .operations
             .insert((operation.team, operation.number), operation);
         self.link.pursue_ms = Some(0);
-        Ok(())
+        self.follow_requests()
     }
 
     fn drop_operation(&mut self, key: (TeamId, u64)) -> Result<(), Failure> {
         self.store
             .delete(Kind::Operation, &numbered(key.0, key.1))?;
         self.memory.operations.remove(&key);
-        Ok(())
+        self.follow_requests()
     }
 
     /// After a verdict: removals of losing branches, which any admin who may makes again, and
@@ -277,12 +295,8 @@ impl Session {
             })
             .filter_map(|(_, one)| {
                 let key = tip.used.key(one.device)?;
-                let package = one.package.clone();
-                let fingerprint = proto::PublicKey(key).fingerprint().0;
-                Some(What::Add {
-                    fingerprint,
-                    package,
-                })
+                let fingerprint = PublicKey(key).fingerprint().0;
+                Some(What::Add { fingerprint })
             })
             .collect();
         for what in again {
@@ -299,12 +313,12 @@ impl Session {
         let teams: std::collections::BTreeSet<TeamId> =
             self.memory.operations.keys().map(|key| key.0).collect();
         for team in teams {
-            let Some((key, change)) = self.next_change(team)? else {
+            let Some((key, deed)) = self.next_change(team)? else {
                 continue;
             };
             let due = self.due_ms(team);
             if due <= self.now.millis() {
-                self.carry_out(key, change)?;
+                self.carry_out(key, deed)?;
                 // What is left is looked at in an event of its own.
                 self.link.pursue_ms = Some(0);
             } else {
@@ -326,9 +340,9 @@ impl Session {
         self.link.pursue_ms = Some(at);
     }
 
-    fn carry_out(&mut self, key: (TeamId, u64), change: Change) -> Result<(), Failure> {
+    fn carry_out(&mut self, key: (TeamId, u64), deed: Deed) -> Result<(), Failure> {
         let mut operation = self.memory.operations[&key].clone();
-        match self.make(key.0, change) {
+        match self.make(key.0, deed) {
             Ok(state) => {
                 operation.made = Some(state);
                 operation.turn += 1;
@@ -370,9 +384,10 @@ impl Session {
                     continue;
                 }
             }
-            match self.change(&team, &operation)? {
-                Some(change) => return Ok(Some((key, change))),
-                None => self.drop_operation(key)?,
+            match self.step(&team, &operation)? {
+                Step::Make(deed) => return Ok(Some((key, *deed))),
+                Step::Wait => {}
+                Step::Drop => self.drop_operation(key)?,
             }
         }
         Ok(None)
@@ -384,21 +399,21 @@ impl Session {
         old && self.on_path(team, state) && self.is_sealed(team, state)
     }
 
-    /// What a commit on the tip has to do for this; none if it makes no sense there.
-    fn change(&self, team: &Team, operation: &Operation) -> Result<Option<Change>, Failure> {
+    /// What a commit on the tip has to do for this.
+    fn step(&self, team: &Team, operation: &Operation) -> Result<Step, Failure> {
         let tip = self.tip(team)?;
         let roles = &tip.roles;
         if team.removed || tip.namespace.is_none() {
-            return Ok(None);
+            return Ok(Step::Drop);
         }
         if operation.what == What::Renew {
-            return Ok(Some(Change::default()));
+            return Ok(Some(Change::default()).into());
         }
         if roles.rank(team.device).is_none() {
-            return Ok(None);
+            return Ok(Step::Drop);
         }
-        Ok(match &operation.what {
-            What::Add { package, .. } => self.addition(team, tip, package)?,
+        let change = match &operation.what {
+            What::Add { fingerprint } => return self.addition(team, tip, *fingerprint),
             What::Remove { device } => {
                 let sense = tip.devices.contains(device) && roles.outranks(team.device, *device);
                 let after = roles.without(&[*device]);
@@ -427,38 +442,41 @@ impl Session {
                 (after != *roles).then(|| with_roles(after))
             }
             What::Renew => None,
-        })
+        };
+        Ok(change.into())
     }
 
     /// An addition, or another welcome for a device whose first one led to a branch that lost.
-    fn addition(
-        &self,
-        team: &Team,
-        tip: &State,
-        package: &[u8],
-    ) -> Result<Option<Change>, Failure> {
-        let Ok(candidate) = Candidate::read(&self.crypto, team.id, team.suite, package) else {
-            return Ok(None);
+    fn addition(&self, team: &Team, tip: &State, device: [u8; 32]) -> Result<Step, Failure> {
+        let inside = tip.used.iter().find(|(number, key)| {
+            tip.devices.contains(number) && PublicKey(*key).fingerprint().0 == device
+        });
+        let is_in = inside.is_some();
+        if let Some((number, _)) = inside {
+            let last = self.last_welcome(team.id, number);
+            if last.is_none_or(|(_, state)| self.on_path(team.id, state.id)) {
+                return Ok(Step::Drop);
+            }
+        }
+        let Some(package) = self.package_for(team.id, device) else {
+            return Ok(Step::Wait);
         };
-        let device = candidate.leaf.device;
-        let publishing = candidate.leaf.credential.publishing_key();
-        let is_in = tip.devices.contains(&device);
-        let known = tip.used.key(device);
+        let Ok(candidate) = Candidate::read(&self.crypto, team.id, team.suite, &package) else {
+            return Ok(Step::Drop);
+        };
         // Removed since, or the number is another device's: it has to join anew.
-        if known.is_some_and(|key| !is_in || key != publishing.0) {
-            return Ok(None);
+        let number = candidate.leaf.device;
+        if inside.map_or(tip.used.key(number).is_some(), |(known, _)| known != number) {
+            return Ok(Step::Drop);
         }
-        let last = self.last_welcome(team.id, device);
-        if is_in && last.is_none_or(|(_, state)| self.on_path(team.id, state.id)) {
-            return Ok(None);
-        }
-        let turn = self.next_turn(team.id, device);
-        let bundle = self.bundle(team, tip, &candidate.leaf, turn)?;
-        Ok(Some(Change {
-            add: Some((candidate, bundle)),
-            remove: is_in.then_some(device).into_iter().collect(),
+        let turn = self.next_turn(team.id, number);
+        let parcel = self.parcel(team, tip, &candidate.leaf, turn)?;
+        let change = Change {
+            add: vec![candidate],
+            remove: is_in.then_some(number).into_iter().collect(),
             roles: None,
-        }))
+        };
+        Ok(Step::Make(Box::new((change, Some(parcel)))))
     }
 
     /// When this device may commit in a team: at once where nobody hears it; else when it has heard
@@ -526,23 +544,34 @@ impl Session {
             .leaves()
             .into_iter()
             .map(|leaf| ApiDevice {
-                device: leaf.device,
-                fingerprint: leaf.credential.publishing_key().fingerprint().to_hex(),
-                user: leaf.credential.user,
-                name: leaf.credential.device_name,
-                admin: roles.rank(leaf.device).is_some(),
-                own: leaf.device == team.device,
-                role: role_of(&roles, leaf.device),
                 warning: self.warning(id, leaf.device),
-                rank: roles.rank(leaf.device).map(|rank| rank as u32),
                 since_epoch: team
                     .members
                     .get(&leaf.device)
                     .map_or(0, |member| member.since),
+                ..device_answer(leaf, &roles, team.device)
             })
             .collect();
         devices.sort_by_key(|device| device.device);
         Ok(Answer::Devices(devices))
+    }
+}
+
+/// A device as people see it; since when it is in, and what speaks against it, the caller knows.
+pub(crate) fn device_answer(leaf: Leaf, roles: &Roles, own: u32) -> ApiDevice {
+    let fingerprint = leaf.credential.publishing_key().fingerprint();
+    ApiDevice {
+        device: leaf.device,
+        fingerprint: fingerprint.to_hex(),
+        digits: fingerprint.digits(),
+        user: leaf.credential.user,
+        name: leaf.credential.device_name,
+        admin: roles.rank(leaf.device).is_some(),
+        own: leaf.device == own,
+        role: role_of(roles, leaf.device),
+        rank: roles.rank(leaf.device).map(|rank| rank as u32),
+        warning: String::new(),
+        since_epoch: 0,
     }
 }
 
@@ -553,7 +582,7 @@ fn with_roles(roles: Roles) -> Change {
     }
 }
 
-fn role_of(roles: &Roles, device: u32) -> Role {
+pub(crate) fn role_of(roles: &Roles, device: u32) -> Role {
     match roles.rank(device) {
         Some(0) => Role::Owner,
         Some(_) => Role::Admin,

@@ -152,6 +152,7 @@ impl Session {
             self.link.subscribed.retain(|_, id| *id > 0);
         }
         self.forget_joinings()?;
+        self.tend_admissions()?;
         self.renew_key_packages()
     }
 

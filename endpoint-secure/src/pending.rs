@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use endpoint_secure_api::{ChannelId, TeamId};
 use proto::limits::{COMMIT_FRAGMENTS, MESSAGE_FRAGMENTS, OBJECT_BYTES, SMALL_FRAGMENTS};
-use proto::{Chunk, Fields, Join, Joined, Name, PublicKey};
+use proto::{Chunk, Fields, Join, Joined, Name, Path, PublicKey};
 
 use crate::device::session::{Failure, Session};
 use crate::naming;
@@ -15,6 +15,8 @@ use crate::store::{Store, StoreError};
 
 /// Chunks that are kept, at most: 20,000 take 22 MB.
 const KEPT: usize = 20_000;
+/// Chunks of key packages among them, at most: anybody may publish those.
+const PACKAGES: usize = 1_024;
 /// How long an entry is held for those before it when no end of a backlog comes, in milliseconds.
 const HOLD_MS: u64 = 2_000;
 
@@ -34,6 +36,7 @@ pub(crate) struct Waiting {
     stored: BTreeSet<u128>,
     fresh: BTreeSet<u128>,
     gone: BTreeSet<u128>,
+    packages: BTreeSet<u128>,
 }
 
 impl Waiting {
@@ -42,6 +45,9 @@ impl Waiting {
         for bytes in store.pending()? {
             let chunk = Chunk::decode(bytes.into()).map_err(|_| StoreError::Corrupt)?;
             this.stored.insert(chunk.name().0);
+            if chunk.name().path() == Path::KeyPackage {
+                this.packages.insert(chunk.name().0);
+            }
             this.chunks.insert(chunk.name().0, chunk);
         }
         Ok(this)
@@ -67,8 +73,18 @@ impl Waiting {
 
     fn insert(&mut self, chunk: Chunk) -> bool {
         let name = chunk.name().0;
-        if self.chunks.len() >= KEPT && !self.chunks.contains_key(&name) {
+        let known = self.chunks.contains_key(&name);
+        if self.chunks.len() >= KEPT && !known {
             return false;
+        }
+        if chunk.name().path() == Path::KeyPackage && !known {
+            if self.packages.len() >= PACKAGES {
+                // Junk cannot keep the true ones out for ever.
+                for name in std::mem::take(&mut self.packages) {
+                    self.remove(name);
+                }
+            }
+            self.packages.insert(name);
         }
         self.fresh.insert(name);
         self.chunks.insert(name, chunk);
@@ -77,6 +93,7 @@ impl Waiting {
 
     fn remove(&mut self, name: u128) {
         self.chunks.remove(&name);
+        self.packages.remove(&name);
         self.fresh.remove(&name);
         if self.stored.remove(&name) {
             self.gone.insert(name);
@@ -308,7 +325,7 @@ impl Session {
         Ok(match name.fields() {
             Fields::Message { .. } => self.wants_message(team, name)?,
             Fields::Commit { .. } => self.memory.teams.contains_key(&team),
-            Fields::KeyPackage { .. } => self.memory.adding.keys().any(|key| key.0 == team),
+            Fields::KeyPackage { .. } => self.wants_key_package(team),
             Fields::Welcome { .. } | Fields::Blob { .. } => self.memory.joining.contains_key(&team),
             _ => false,
         })

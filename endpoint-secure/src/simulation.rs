@@ -203,7 +203,7 @@ impl Run<'_> {
         known.tip = parent;
         session.begin(now).unwrap();
         session.memory.teams.insert(team, known);
-        let made = session.make(team, change);
+        let made = session.make(team, (change, None));
         let done = made.is_ok() && session.commit().is_ok();
         if done {
             Figures::add(&self.figures.lies, 1);

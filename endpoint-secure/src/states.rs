@@ -82,9 +82,9 @@ pub struct Done {
 pub struct Welcomed {
     /// Its number.
     pub device: u32,
-    /// Its key package: on a branch that loses, it needs another welcome.
-    #[serde(with = "crate::store::bytes")]
-    pub package: Vec<u8>,
+    /// The SHA-256 of its key package, which is used no more: on a branch that loses, the device needs
+    /// another welcome with another one.
+    pub package: [u8; 32],
 }
 
 /// What travels, signed, beside a commit.
@@ -96,6 +96,9 @@ pub struct Notes {
     pub grants: Vec<(u32, Vec<Vec<u8>>)>,
     /// How often those it adds have been welcomed; the last welcome counts for them.
     pub turn: u32,
+    /// The invite of the device that it adds, and the key under which its key packages are sealed: with
+    /// them any admin may welcome it again.
+    pub invite: Option<(crate::invite::InviteId, crate::team::Seed)>,
 }
 
 /// Where a removed device's feed of a channel ends.
@@ -515,6 +518,16 @@ impl Session {
             self.store.delete_mls(namespace)?;
             self.groups.remove(&namespace);
         }
+        Ok(())
+    }
+
+    /// Forgets all states of a team that this device was removed from: it comes back as another one.
+    pub(crate) fn leave_behind(&mut self, team: TeamId) -> Result<(), Failure> {
+        let all: Vec<StateId> = self.states(team).map(|state| state.id).collect();
+        for id in all {
+            self.drop_state(team, id)?;
+        }
+        self.memory.verdicts.remove(&team);
         Ok(())
     }
 

@@ -61,6 +61,10 @@ pub enum Kind {
     Fenced = 15,
     /// What others have done that no honest device does.
     Evidence = 20,
+    /// Invites that this device has issued.
+    Issued = 30,
+    /// Devices that ask to be added.
+    Request = 31,
     /// When the profile locks by itself. One.
     Locking = 40,
 }

@@ -19,6 +19,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::device::checked;
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{Group, LeafSigner, Provider, StateId};
+use crate::join::Joining;
 use crate::message::{kind, name_body};
 use crate::naming::{self, Credential, FOUNDER, FOUNDERS_SALT};
 use crate::states::{State, Used};
@@ -195,8 +196,6 @@ pub struct Team {
     pub chain: Vec<Vec<u8>>,
     /// When the last of them ends.
     pub not_after_ms: u64,
-    /// Seals key packages of those who hold an invite, so that relays read no names.
-    pub invite_key: Seed,
     /// The state in use.
     pub tip: StateId,
     /// The epoch this device came with: older messages are not for it.
@@ -417,7 +416,6 @@ impl Session {
             device: FOUNDER,
             chain,
             not_after_ms: organisation.not_after_ms,
-            invite_key: Seed::random()?,
             tip: group.state_id(),
             joined_epoch: group.epoch(),
             members: BTreeMap::from([(FOUNDER, founder)]),
@@ -616,15 +614,16 @@ impl Session {
     }
 
     pub(crate) fn teams(&self) -> Answer {
-        let joined = self
-            .memory
-            .teams
-            .values()
+        let outside = |id: &TeamId| {
+            let joining = self.memory.joining.get(id);
+            joining.filter(|one| one.in_ms == 0)
+        };
+        let joined = self.memory.teams.values();
+        let joined = joined
+            .filter(|team| outside(&team.id).is_none())
             .map(|team| self.team_answer(team));
-        let joining = self.memory.joining.values();
-        let joining = joining
-            .filter(|one| !self.memory.teams.contains_key(&one.team))
-            .map(|one| one.answer());
+        let joining = self.memory.joining.keys();
+        let joining = joining.filter_map(outside).map(Joining::answer);
         let mut teams: Vec<ApiTeam> = joined.chain(joining).collect();
         teams.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Answer::Teams(teams)
@@ -646,6 +645,7 @@ impl Session {
             removed: team.removed,
             waiting: self.count_waiting(team.id),
             code: state.map_or_else(String::new, |state| state.code.clone()),
+            refused: String::new(),
         }
     }
 

@@ -82,7 +82,7 @@ export type Delivery = "failed" | "queued" | "lan" | "cloud" | "origin";
 
 export type Reach = "offline" | "lan" | "cloud";
 
-export type JoinStage = "waitingForAdmin" | "fetching" | "joined";
+export type JoinStage = "waitingForAdmin" | "fetching" | "admitted" | "refused" | "joined";
 
 export type Profile = { 
 /**
@@ -96,7 +96,11 @@ device: string,
 /**
  * SHA-256 of the device's publishing key: 64 lower-case hex digits.
  */
-fingerprint: string, };
+fingerprint: string, 
+/**
+ * The same for people who compare it by voice: 30 decimal digits in groups of five.
+ */
+digits: string, };
 
 export type Connectivity = { 
 /**
@@ -184,7 +188,11 @@ waiting: number,
  * 30 digits that are the same on all devices with the same members and secrets; empty while
  * joining and after removal.
  */
-code: string, };
+code: string, 
+/**
+ * Why the invite was refused, in one line; empty otherwise.
+ */
+refused: string, };
 
 export type Channel = { 
 /**
@@ -230,6 +238,10 @@ name: string,
  */
 fingerprint: string, 
 /**
+ * The same for people who compare it by voice: 30 decimal digits in groups of five.
+ */
+digits: string, 
+/**
  * Whether it may add others.
  */
 admin: boolean, 
@@ -256,19 +268,31 @@ warning: string, };
 
 export type Invite = { 
 /**
- * The invite text itself, `treeline-invite-…`.
+ * What its issuer knows it by: 16 hex digits.
+ */
+id: string, 
+/**
+ * The invite as text to paste, `treeline-invite-…`.
  */
 text: string, 
+/**
+ * The same for a QR code, `TREELINE-INVITE:…`: digits and capital letters only.
+ */
+qr: string, 
+/**
+ * The same to say, about 50 words of five letters: without names, and without relays but domains.
+ */
+words: string, 
 /**
  * The team it leads to.
  */
 team: TeamId, 
 /**
- * The name of the organisation.
+ * The name of the organisation; empty from words.
  */
 organisation: string, 
 /**
- * The name of the team.
+ * The name of the team; empty from words.
  */
 teamName: string, 
 /**
@@ -276,9 +300,97 @@ teamName: string,
  */
 admin: string, 
 /**
- * Relays to try, as `host:port#key`.
+ * The same as 30 decimal digits.
  */
-relays: Array<string>, };
+adminDigits: string, 
+/**
+ * Relays to try, as `host:port#key`, or domains.
+ */
+relays: Array<string>, 
+/**
+ * When it ends.
+ */
+expiresMs: number, };
+
+export type Fate = "open" | "used" | "expired" | "revoked";
+
+export type Issued = { 
+/**
+ * What it says.
+ */
+invite: Invite, 
+/**
+ * When it was issued.
+ */
+createdMs: number, 
+/**
+ * What has become of it.
+ */
+fate: Fate, 
+/**
+ * The fingerprint of the device that was added with it; empty before.
+ */
+usedBy: string, };
+
+export type Request = { 
+/**
+ * Its full fingerprint.
+ */
+fingerprint: string, 
+/**
+ * The same as 30 decimal digits: compare them with what it shows, before it is added.
+ */
+digits: string, 
+/**
+ * What it says its person is called.
+ */
+user: string, 
+/**
+ * What it says it is called.
+ */
+device: string, 
+/**
+ * The id of the invite that it answers.
+ */
+invite: string, 
+/**
+ * When it came.
+ */
+cameMs: number, 
+/**
+ * Whether it is to be added, as soon as it is this device's turn.
+ */
+adding: boolean, 
+/**
+ * Why it is refused, in one line; empty if it is not.
+ */
+refused: string, };
+
+export type Preview = { 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * The owning organisation's name.
+ */
+organisation: string, 
+/**
+ * Who has added this device.
+ */
+by: Device, 
+/**
+ * What this device will be.
+ */
+role: Role, 
+/**
+ * All devices in the team, by number; this one is `own`.
+ */
+devices: Array<Device>, };
 
 export type Message = { 
 /**
@@ -386,7 +498,8 @@ new: Passphrase, } | { "command": "lock" } | { "command": "createOrganisation",
  */
 name: string, 
 /**
- * What `treeline-relay org register` printed: `treeline-org-…`.
+ * What `treeline-relay org register` printed: `treeline-org-…`. Empty for an organisation
+ * that has no origin but the names that devices and LANs exchange among themselves.
  */
 registration: string, 
 /**
@@ -412,21 +525,53 @@ name: string, } | { "command": "createInvite",
 /**
  * The team.
  */
+team: TeamId, 
+/**
+ * How long it is good, 1 to [`Command::INVITE_HOURS`]; `null`: a week.
+ */
+hours: number | null, } | { "command": "invites", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "revokeInvite", 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * Its id, 16 hex digits.
+ */
+id: string, } | { "command": "requests", 
+/**
+ * The team.
+ */
 team: TeamId, } | { "command": "readInvite", 
 /**
  * The invite text.
  */
 invite: string, } | { "command": "join", 
 /**
- * The invite text.
+ * The invite: any of its three texts.
  */
-invite: string, } | { "command": "addDevice", 
+invite: string, } | { "command": "preview", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "enter", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "decline", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "addDevice", 
 /**
  * The team.
  */
 team: TeamId, 
 /**
- * 64 hex digits; blanks between them are ignored.
+ * All 64 hex digits of it, or its 30 decimal ones; blanks between them are ignored.
  */
 fingerprint: string, } | { "command": "removeDevice", 
 /**
@@ -515,7 +660,7 @@ serve: boolean | null, } | { "command": "locking" } | { "command": "setLocking",
  */
 locking: Locking, } | { "command": "connectivity" };
 
-export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "locking", "value": Locking } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
+export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "locking", "value": Locking } | { "answer": "invites", "value": Array<Issued> } | { "answer": "requests", "value": Array<Request> } | { "answer": "preview", "value": Preview } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
 
 export type Code = "usage" | "notFound" | "locked" | "wrongPassphrase" | "unreachable" | "verification" | "configuration" | "forbidden" | "storage";
 

@@ -37,7 +37,13 @@ type Kinds = {
   createChannel: "channel";
   createInvite: "invite";
   readInvite: "invite";
+  invites: "invites";
+  revokeInvite: "done";
+  requests: "requests";
   join: "team";
+  preview: "preview";
+  enter: "team";
+  decline: "done";
   addDevice: "done";
   removeDevice: "done";
   setRole: "done";

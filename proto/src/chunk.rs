@@ -126,14 +126,14 @@ impl Chunk {
         Signed::new(key, self).is_some_and(|signed| signed.verifies())
     }
 
-    /// The key that a key package chunk carries in front of its data, if its fingerprint is the one
-    /// in the name: who may fill a path 2 name needs no grant.
+    /// The key that a key package chunk carries in front of its data, if its fingerprint finds the
+    /// name: who may fill a path 2 name needs no grant.
     pub fn self_certifying_key(&self) -> Option<PublicKey> {
         let Fields::KeyPackage { fingerprint, .. } = self.name().fields() else {
             return None;
         };
         let key = PublicKey(self.data().get(..32)?.try_into().ok()?);
-        (key.fingerprint().name_bits() == fingerprint).then_some(key)
+        key.fingerprint().finds(fingerprint).then_some(key)
     }
 
     /// Whether a chunk that needs no grant, a key package, may be stored now. The signature is not

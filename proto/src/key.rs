@@ -5,7 +5,7 @@ use std::fmt;
 use ed25519_dalek::{SigningKey, ed25519::signature::Signer as _};
 use sha2::{Digest, Sha256};
 
-use crate::{OriginId, text};
+use crate::{OriginId, text, words};
 
 /// A 32-byte Ed25519 public key. It may be any 32 bytes: a bad one verifies nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,11 +66,45 @@ impl fmt::Debug for PublicKey {
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// The first 46 bits, as they stand in path 2 and path 3 names. They only find, never prove.
+    /// Bits of a path 2 or path 3 name that tell several objects of one device apart; the bits of the
+    /// fingerprint before them find all of these.
+    pub const TAG_BITS: u8 = 16;
+    /// Digits in [`Fingerprint::digits`].
+    pub const DIGITS: usize = 30;
+
+    /// The first 46 bits. They only find, never prove.
     pub fn name_bits(&self) -> u64 {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
         u64::from_be_bytes(first) >> 18
+    }
+
+    /// The 46 bits of a path 2 or path 3 name: the first 30 of the fingerprint, and a tag.
+    pub fn tagged(&self, tag: u16) -> u64 {
+        self.name_bits() >> Self::TAG_BITS << Self::TAG_BITS | u64::from(tag)
+    }
+
+    /// Whether the 46 bits of a name begin as those of this fingerprint's names do.
+    pub fn finds(&self, bits: u64) -> bool {
+        self.name_bits() >> Self::TAG_BITS == bits >> Self::TAG_BITS
+    }
+
+    /// 30 decimal digits, six groups of five, for people who compare a device by voice: 99 bits of a hash,
+    /// too many for anybody to make another device with the same.
+    pub fn digits(&self) -> String {
+        let hash = Sha256::new()
+            .chain_update(b"treeline device digits")
+            .chain_update(self.0)
+            .finalize();
+        let number = |part: &[u8]| {
+            part.iter()
+                .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+        };
+        let groups = hash[..30].chunks_exact(5);
+        let groups: Vec<String> = groups
+            .map(|part| format!("{:05}", number(part) % 100_000))
+            .collect();
+        groups.join(" ")
     }
 
     /// 64 hex digits.
@@ -124,32 +158,15 @@ impl fmt::Debug for Signer {
 
 impl PublicKey {
     /// Six words of five letters, 96 bits of the key's hash, for people who compare a relay's key by
-    /// voice. The words are proquints (D. S. Wilkerson, arXiv 0901.4016).
+    /// voice.
     pub fn words(&self) -> String {
         let hash = Sha256::new()
             .chain_update(b"treeline relay words")
             .chain_update(self.0)
             .finalize();
-        let word = |pair: &[u8]| -> String {
-            let bits = u16::from_be_bytes([pair[0], pair[1]]);
-            let consonant = |shift: u32| CONSONANTS[usize::from(bits >> shift & 15)];
-            let vowel = |shift: u32| VOWELS[usize::from(bits >> shift & 3)];
-            let letters = [
-                consonant(12),
-                vowel(10),
-                consonant(6),
-                vowel(4),
-                consonant(0),
-            ];
-            letters.map(char::from).iter().collect()
-        };
-        let words: Vec<String> = hash[..12].chunks_exact(2).map(word).collect();
-        words.join(" ")
+        words::encode(&hash[..12])
     }
 }
-
-const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
-const VOWELS: &[u8; 4] = b"aiou";
 
 #[cfg(test)]
 mod tests {
@@ -186,5 +203,31 @@ mod tests {
         let mut one = [0; 32];
         one[0] = 0x80;
         assert_eq!(Fingerprint(one).name_bits(), 1 << 45);
+    }
+
+    #[test]
+    fn a_tag_tells_names_of_one_device_apart_and_hides_no_other_device() {
+        let one = Signer::from_seed(&[1; 32]).public_key().fingerprint();
+        let other = Signer::from_seed(&[2; 32]).public_key().fingerprint();
+        assert_ne!(one.tagged(1), one.tagged(2));
+        for tag in [0, 1, u16::MAX] {
+            assert!(one.finds(one.tagged(tag)) && !other.finds(one.tagged(tag)));
+        }
+    }
+
+    #[test]
+    fn digits_are_thirty_and_each_devices_own() {
+        let digits = |seed| {
+            Signer::from_seed(&[seed; 32])
+                .public_key()
+                .fingerprint()
+                .digits()
+        };
+        assert_eq!(
+            digits(1).chars().filter(char::is_ascii_digit).count(),
+            Fingerprint::DIGITS
+        );
+        assert_eq!(digits(1).split(' ').count(), 6);
+        assert_ne!(digits(1), digits(2));
     }
 }

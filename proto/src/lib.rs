@@ -24,6 +24,7 @@ mod registration;
 mod text;
 mod time;
 mod verify;
+pub mod words;
 
 pub use chunk::{Chunk, ChunkError};
 pub use codec::DecodeError;

@@ -153,14 +153,14 @@ pub enum Fields {
     },
     /// Path 2.
     KeyPackage {
-        /// The first 46 bits of the publishing key's fingerprint.
+        /// The first 30 bits of the publishing key's fingerprint, and a tag of 16.
         fingerprint: u64,
         /// 4 bits.
         fragment: u8,
     },
     /// Path 3.
     Welcome {
-        /// The first 46 bits of the joiner's fingerprint.
+        /// The first 30 bits of the joiner's fingerprint, and a tag of 16.
         fingerprint: u64,
         /// 4 bits.
         fragment: u8,

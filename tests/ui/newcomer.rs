@@ -8,7 +8,7 @@ use crate::desk::{Theme, Window};
 const NARROW: (u32, u32) = (900, 600);
 const PASSPHRASE: &str = "seven grey herons over the weir";
 
-/// Creates a profile, joins with an invite, waits to be admitted by fingerprint, reads and writes,
+/// Creates a profile, joins with an invite, waits to be admitted by fingerprint, sees who is inside, goes in, reads and writes,
 /// locks, and is refused with another passphrase.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_joins_with_an_invite() {
@@ -43,6 +43,11 @@ async fn a_newcomer_joins_with_an_invite() {
     let add = ["device", "add", TEAM, &fingerprint, "--wait", "120"];
     alice.tool("treeline-member", &add).unwrap();
 
+    let shows = "return document.querySelectorAll('[data-testid=preview-devices] li').length === 3 \
+                 && document.querySelector('[data-testid=preview]').innerText.includes('Alice')";
+    window.until("who is inside", shows).await;
+    window.picture("admitted").await;
+    window.press("enter").await;
     window.say("Hello from the tablet.").await;
     window.reads("Hello from the tablet.").await;
     let tail = [

@@ -277,7 +277,13 @@ fn key_packages() -> Vec<Case> {
     let (life, skew) = (limits::KEY_PACKAGE_LIFE_MS, limits::CLOCK_SKEW_MS);
     vec![
         good(ids, "with the longest life", sign(own, life + skew, &key)),
-        bad(ids, "another name", sign(own ^ 1, 1, &key), "OutsideGrant"),
+        good(ids, "another tag", sign(own ^ 0xffff, 1, &key)),
+        bad(
+            ids,
+            "another name",
+            sign(own ^ 1 << 16, 1, &key),
+            "OutsideGrant",
+        ),
         bad(
             ids,
             "another signer",

@@ -97,6 +97,7 @@ fn keys(input: &Value) -> Judged {
     let fingerprint = key.fingerprint();
     Ok(json!({
         "fingerprint": fingerprint.to_hex(), "name_bits": fingerprint.name_bits(),
+        "digits": fingerprint.digits(),
         "origin": key.origin_id().get(),
     }))
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Anchor, Channel, ChannelId, Connectivity, Device, Invite, Locking, MessageId, Page, Passphrase,
-    Profile, Relay, Role, Status, Suite, Team, TeamId,
+    Anchor, Channel, ChannelId, Connectivity, Device, Invite, Issued, Locking, MessageId, Page,
+    Passphrase, Preview, Profile, Relay, Request, Role, Status, Suite, Team, TeamId,
 };
 
 /// A request from a front end.
@@ -71,8 +71,28 @@ pub enum Command {
         /// Its name, 1 to 64 characters.
         name: String,
     },
-    /// Makes the text that leads a new device to a team. Answer: [`Answer::Invite`].
+    /// Makes an invite, with which one new device may ask to be added. Answer: [`Answer::Invite`].
     CreateInvite {
+        /// The team.
+        team: TeamId,
+        /// How long it is good, 1 to [`Command::INVITE_HOURS`]; `null`: a week.
+        hours: Option<u32>,
+    },
+    /// Lists the invites to a team that this device has issued. Answer: [`Answer::Invites`].
+    Invites {
+        /// The team.
+        team: TeamId,
+    },
+    /// Takes an open invite back. Answer: [`Answer::Done`].
+    RevokeInvite {
+        /// The team.
+        team: TeamId,
+        /// Its id, 16 hex digits.
+        id: String,
+    },
+    /// Lists the devices that ask to be added with invites of this device. Answer:
+    /// [`Answer::Requests`].
+    Requests {
         /// The team.
         team: TeamId,
     },
@@ -81,18 +101,34 @@ pub enum Command {
         /// The invite text.
         invite: String,
     },
-    /// Publishes a key package for the team of an invite. Joining twice is the same as once.
+    /// Publishes key packages for the team of an invite. Joining twice is the same as once.
     /// Answer: [`Answer::Team`], with [`crate::JoinStage::WaitingForAdmin`].
     Join {
-        /// The invite text.
+        /// The invite: any of its three texts.
         invite: String,
+    },
+    /// Shows the team that this device was added to, before it goes in. Answer: [`Answer::Preview`].
+    Preview {
+        /// The team.
+        team: TeamId,
+    },
+    /// Goes into the team that this device was added to. Answer: [`Answer::Team`].
+    Enter {
+        /// The team.
+        team: TeamId,
+    },
+    /// Forgets a team that this device has asked to join, also when it was added. Answer:
+    /// [`Answer::Done`].
+    Decline {
+        /// The team.
+        team: TeamId,
     },
     /// Adds the device with this fingerprint as soon as its key package is here. Answer:
     /// [`Answer::Done`] at once; [`crate::Event::Teams`] when it is in. Adding twice is once.
     AddDevice {
         /// The team.
         team: TeamId,
-        /// 64 hex digits; blanks between them are ignored.
+        /// All 64 hex digits of it, or its 30 decimal ones; blanks between them are ignored.
         fingerprint: String,
     },
     /// Removes a device of lower rank. Answer: [`Answer::Done`] at once, when it is noted;
@@ -195,6 +231,8 @@ impl Command {
     pub const PAGE_LIMIT: u16 = 240;
     /// The longest message text, in bytes.
     pub const TEXT_LIMIT: usize = 64 * 1024;
+    /// The longest life of an invite, in hours.
+    pub const INVITE_HOURS: u32 = 30 * 24;
     /// The longest name of a person, device, team or channel, in characters.
     pub const NAME_LIMIT: usize = 64;
 }
@@ -226,6 +264,12 @@ pub enum Answer {
     Invite(Invite),
     /// When the profile locks by itself.
     Locking(Locking),
+    /// Invites of this device, newest first.
+    Invites(Vec<Issued>),
+    /// Devices that ask to be added, by when they came.
+    Requests(Vec<Request>),
+    /// A team, before this device goes in.
+    Preview(Preview),
     /// Relays, by name.
     Relays(Vec<Relay>),
     /// The message's name.

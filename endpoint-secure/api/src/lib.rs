@@ -22,6 +22,7 @@ pub use command::{Answer, Code, Command, Refusal};
 pub use event::Event;
 pub use text::Passphrase;
 pub use types::{
-    Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Invite, JoinStage, Lock, Locking,
-    Message, MessageId, Page, Profile, Reach, Relay, Role, Standing, Status, Suite, Team, TeamId,
+    Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Fate, Invite, Issued, JoinStage,
+    Lock, Locking, Message, MessageId, Page, Preview, Profile, Reach, Relay, Request, Role,
+    Standing, Status, Suite, Team, TeamId,
 };

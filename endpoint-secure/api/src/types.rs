@@ -98,6 +98,11 @@ plain! {
         WaitingForAdmin,
         /// The welcome has come; its ratchet tree is still being fetched.
         Fetching,
+        /// Added, and outside: [`crate::Command::Preview`] shows who is in, [`crate::Command::Enter`]
+        /// goes in.
+        Admitted,
+        /// The invite was refused: `Team::refused` says why.
+        Refused,
         /// In.
         Joined,
     }
@@ -145,6 +150,8 @@ plain! {
         pub device: String,
         /// SHA-256 of the device's publishing key: 64 lower-case hex digits.
         pub fingerprint: String,
+        /// The same for people who compare it by voice: 30 decimal digits in groups of five.
+        pub digits: String,
     }
 
     /// The network as a member sees it.
@@ -215,6 +222,8 @@ plain! {
         /// 30 digits that are the same on all devices with the same members and secrets; empty while
         /// joining and after removal.
         pub code: String,
+        /// Why the invite was refused, in one line; empty otherwise.
+        pub refused: String,
     }
 
     /// A channel of a team.
@@ -243,6 +252,8 @@ plain! {
         pub name: String,
         /// SHA-256 of its publishing key: 64 lower-case hex digits.
         pub fingerprint: String,
+        /// The same for people who compare it by voice: 30 decimal digits in groups of five.
+        pub digits: String,
         /// Whether it may add others.
         pub admin: bool,
         /// Whether it is this device.
@@ -259,18 +270,89 @@ plain! {
 
     /// What an invite says, for a person to look at before joining.
     pub struct Invite {
-        /// The invite text itself, `treeline-invite-…`.
+        /// What its issuer knows it by: 16 hex digits.
+        pub id: String,
+        /// The invite as text to paste, `treeline-invite-…`.
         pub text: String,
+        /// The same for a QR code, `TREELINE-INVITE:…`: digits and capital letters only.
+        pub qr: String,
+        /// The same to say, about 50 words of five letters: without names, and without relays but domains.
+        pub words: String,
         /// The team it leads to.
         pub team: TeamId,
-        /// The name of the organisation.
+        /// The name of the organisation; empty from words.
         pub organisation: String,
-        /// The name of the team.
+        /// The name of the team; empty from words.
         pub team_name: String,
         /// The admin device's full fingerprint, which the welcome must come from.
         pub admin: String,
-        /// Relays to try, as `host:port#key`.
+        /// The same as 30 decimal digits.
+        pub admin_digits: String,
+        /// Relays to try, as `host:port#key`, or domains.
         pub relays: Vec<String>,
+        /// When it ends.
+        pub expires_ms: u64,
+    }
+
+    /// What has become of an invite.
+    #[derive(Copy)]
+    pub enum Fate {
+        /// One device may still come in with it.
+        Open,
+        /// A device was added with it.
+        Used,
+        /// Its time is over.
+        Expired,
+        /// It was taken back.
+        Revoked,
+    }
+
+    /// An invite that this device has issued.
+    pub struct Issued {
+        /// What it says.
+        pub invite: Invite,
+        /// When it was issued.
+        pub created_ms: u64,
+        /// What has become of it.
+        pub fate: Fate,
+        /// The fingerprint of the device that was added with it; empty before.
+        pub used_by: String,
+    }
+
+    /// A device that asks to be added, with an invite of this device.
+    pub struct Request {
+        /// Its full fingerprint.
+        pub fingerprint: String,
+        /// The same as 30 decimal digits: compare them with what it shows, before it is added.
+        pub digits: String,
+        /// What it says its person is called.
+        pub user: String,
+        /// What it says it is called.
+        pub device: String,
+        /// The id of the invite that it answers.
+        pub invite: String,
+        /// When it came.
+        pub came_ms: u64,
+        /// Whether it is to be added, as soon as it is this device's turn.
+        pub adding: bool,
+        /// Why it is refused, in one line; empty if it is not.
+        pub refused: String,
+    }
+
+    /// A team that this device was added to, before it goes in.
+    pub struct Preview {
+        /// The team.
+        pub team: TeamId,
+        /// Its name.
+        pub name: String,
+        /// The owning organisation's name.
+        pub organisation: String,
+        /// Who has added this device.
+        pub by: Device,
+        /// What this device will be.
+        pub role: Role,
+        /// All devices in the team, by number; this one is `own`.
+        pub devices: Vec<Device>,
     }
 
     /// One message as it stands in the timeline.

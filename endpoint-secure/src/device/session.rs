@@ -1,6 +1,6 @@
 //! An unlocked device: its open store, what is mirrored of it in memory, and the transaction frame.
 //!
-//! What an event means is decided in `team`, `join`, `commit`, `feed`, `pending`, `outbox` and
+//! What an event means is decided in `team`, `admission`, `join`, `commit`, `feed`, `pending`, `outbox` and
 //! `history`; here is only what they share. Memory is a mirror: after a roll-back it is read anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,12 +11,13 @@ use endpoint_secure_api::{
 use proto::{Name, Signer, Timestamp};
 
 use super::Effect;
+use crate::admission::{Adding, Issued, Request};
 use crate::branch::Verdict;
-use crate::commit::Adding;
 use crate::evidence::{Evidence, EvidenceKey};
 use crate::feed::{Feed, Fenced};
 use crate::group::{Crypto, Group, GroupError, Provider, StateId};
 use crate::hold::Held;
+use crate::invite::InviteId;
 use crate::join::Joining;
 use crate::operation::Operation;
 use crate::outbox::Link;
@@ -78,7 +79,9 @@ pub(crate) struct Memory {
     pub channels: BTreeMap<ChannelId, Channel>,
     pub feeds: BTreeMap<(i64, u32), Feed>,
     pub joining: BTreeMap<TeamId, Joining>,
-    pub adding: BTreeMap<(TeamId, [u8; 32]), Adding>,
+    pub adding: BTreeMap<(TeamId, String), Adding>,
+    pub issued: BTreeMap<(TeamId, InviteId), Issued>,
+    pub requests: BTreeMap<(TeamId, [u8; 32]), Request>,
     pub subscriptions: BTreeMap<(u128, u8), Subscription>,
     pub operations: BTreeMap<(TeamId, u64), Operation>,
     pub held: BTreeMap<(TeamId, u64), Held>,
@@ -96,6 +99,8 @@ impl Memory {
         let feeds: Vec<Feed> = store.all(Kind::Feed)?;
         let states: Vec<State> = store.all(Kind::State)?;
         let adding: Vec<Adding> = store.all(Kind::Adding)?;
+        let issued: Vec<Issued> = store.all(Kind::Issued)?;
+        let requests: Vec<Request> = store.all(Kind::Request)?;
         let joining: Vec<Joining> = store.all(Kind::Joining)?;
         let held: Vec<Held> = store.all(Kind::Held)?;
         let fenced: Vec<Fenced> = store.all(Kind::Fenced)?;
@@ -116,7 +121,9 @@ impl Memory {
             channels: by(channels, |one| one.id),
             feeds: by(feeds, |one| (one.channel, one.device)),
             joining: by(joining, |one| one.team),
-            adding: by(adding, |one| (one.team, one.fingerprint)),
+            adding: by(adding, |one| (one.team, one.digits.clone())),
+            issued: by(issued, |one| one.key()),
+            requests: by(requests, |one| (one.team, one.fingerprint)),
             subscriptions: by(subscriptions, |one| (one.first, one.bits)),
             operations: by(operations, |one| (one.team, one.number)),
             fenced: by(fenced, |one| (one.row, one.device, one.number)),
@@ -212,6 +219,7 @@ impl Session {
             user: self.memory.identity.user.clone(),
             device: self.memory.identity.device.clone(),
             fingerprint: self.memory.signer.public_key().fingerprint().to_hex(),
+            digits: self.memory.signer.public_key().fingerprint().digits(),
         }
     }
 
@@ -285,9 +293,15 @@ impl Session {
             } => self.create_organisation(&name, &registration, &relays),
             Command::CreateTeam { name, suite } => self.create_team(&name, suite),
             Command::CreateChannel { team, name } => self.create_channel(team, &name),
-            Command::CreateInvite { team } => self.create_invite(team),
+            Command::CreateInvite { team, hours } => self.create_invite(team, hours),
+            Command::Invites { team } => self.invites(team),
+            Command::RevokeInvite { team, id } => self.revoke_invite(team, &id),
+            Command::Requests { team } => self.requests(team),
             Command::ReadInvite { invite } => self.read_invite(&invite),
             Command::Join { invite } => self.join(&invite),
+            Command::Preview { team } => self.preview(team),
+            Command::Enter { team } => self.enter_team(team),
+            Command::Decline { team } => self.decline(team),
             Command::AddDevice { team, fingerprint } => self.add_device(team, &fingerprint),
             Command::RemoveDevice { team, device } => self.remove_device(team, device),
             Command::SetRole { team, device, role } => self.set_role(team, device, role),

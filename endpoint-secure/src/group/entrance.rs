@@ -9,7 +9,8 @@ pub struct Candidate {
     pub leaf: Leaf,
 }
 
-/// Makes a key package and stores its private half in the provider's namespace.
+/// Makes a key package and stores its private half in the provider's namespace, which is to hold
+/// nothing else. One that is not the last resort is deleted there as soon as a welcome is looked into.
 ///
 /// # Errors
 /// [`GroupError`].
@@ -17,13 +18,15 @@ pub fn key_package(
     provider: &Provider<'_>,
     suite: Suite,
     signer: &LeafSigner,
-    credential: &Credential,
+    (credential, last_resort): (&Credential, bool),
 ) -> Result<Vec<u8>, GroupError> {
-    let bundle = KeyPackage::builder()
+    let mut builder = KeyPackage::builder()
         .key_package_lifetime(Lifetime::new(LIFETIME_SECONDS))
-        .leaf_node_capabilities(capabilities(suite))
-        // It stays until its namespace is deleted: the welcome is looked into before it is used.
-        .mark_as_last_resort()
+        .leaf_node_capabilities(capabilities(suite));
+    if last_resort {
+        builder = builder.mark_as_last_resort();
+    }
+    let bundle = builder
         .build(
             ciphersuite(suite),
             provider,
@@ -42,6 +45,11 @@ impl Candidate {
     pub fn bytes(&self) -> Vec<u8> {
         // What was read can be written.
         self.package.tls_serialize_detached().unwrap_or_default()
+    }
+
+    /// Whether it may be used more than once.
+    pub fn is_last_resort(&self) -> bool {
+        self.package.last_resort()
     }
 
     /// Reads and verifies a key package for a team.
@@ -76,7 +84,7 @@ impl Candidate {
     }
 }
 
-/// Looks into a welcome: the bundle that its author put beside the MLS state. It is not verified
+/// Looks into a welcome, in a copy of a key package's namespace: the bundle that its author put beside the MLS state. It is not verified
 /// before [`join`].
 ///
 /// # Errors

@@ -93,7 +93,7 @@ fn two_commits_of_one_state_are_evidence() {
     for _ in 0..2 {
         session.begin(now).unwrap();
         session.memory.teams.get_mut(&team).unwrap().tip = parent;
-        session.make(team, Change::default()).unwrap();
+        session.make(team, (Change::default(), None)).unwrap();
         session.commit().unwrap();
     }
     world.handle(1, Event::Tick);

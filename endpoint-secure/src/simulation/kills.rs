@@ -1,6 +1,8 @@
-//! One list of kills: at each write of an addition, a removal and a message.
+//! One list of kills: at each write of an addition, a removal, a message, and of coming in. And what
+//! becomes of the key packages then.
 
 use endpoint_secure_api::{Answer, Command};
+use sha2::Digest;
 
 use super::world::{Template, World};
 
@@ -10,12 +12,23 @@ enum Deed {
     Add,
     Remove,
     Send,
+    /// The one who comes in is killed.
+    Join,
+}
+
+impl Deed {
+    fn victim(self) -> usize {
+        match self {
+            Self::Join => 4,
+            _ => 0,
+        }
+    }
 }
 
 #[test]
-fn a_kill_at_each_write_of_an_addition_a_removal_and_a_message_tears_nothing() {
+fn a_kill_at_each_write_of_an_addition_a_removal_a_message_and_a_join_tears_nothing() {
     let template = Template::new(4, 1);
-    for deed in [Deed::Add, Deed::Remove, Deed::Send] {
+    for deed in [Deed::Add, Deed::Remove, Deed::Send, Deed::Join] {
         let mut point = 0;
         while killed_at(&template, deed, point) {
             point += 1;
@@ -30,10 +43,11 @@ fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
     let mut world = template.world();
     world.settle();
     let (team, gone) = (world.team, world.number(3));
-    let session = world.session(0).unwrap();
+    let victim = deed.victim();
+    let session = world.session(victim).unwrap();
     session.store.crash_after(point);
     let ask = |world: &mut World| match deed {
-        Deed::Add => world.bring_in(0, 4),
+        Deed::Add | Deed::Join => world.bring_in(0, 4),
         Deed::Remove => {
             world
                 .ask(0, Command::RemoveDevice { team, device: gone })
@@ -47,12 +61,12 @@ fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
     for _ in 0..80 {
         world.step(250);
     }
-    let killed = world.peers[0].device.is_none();
+    let killed = world.peers[victim].device.is_none();
     if killed {
-        world.start(0);
+        world.start(victim);
         ask(&mut world);
     } else {
-        world.disarm(0);
+        world.disarm(victim);
     }
     world.settle();
     let before = template.world().tip(0).unwrap().epoch;
@@ -64,7 +78,7 @@ fn killed_at(template: &Template, deed: Deed, point: u32) -> bool {
 fn check_deed(world: &mut World, deed: Deed, point: u32, before: u64) {
     let truth = world.tip(0).unwrap();
     let (devices, epochs) = match deed {
-        Deed::Add => (5, 1),
+        Deed::Add | Deed::Join => (5, 1),
         Deed::Remove => (3, 1),
         Deed::Send => (4, 0),
     };
@@ -106,4 +120,72 @@ fn check_deed(world: &mut World, deed: Deed, point: u32, before: u64) {
         panic!("no connectivity");
     };
     assert_eq!(state.queued, 0, "{deed:?} at {point}");
+    if matches!(deed, Deed::Add | Deed::Join) {
+        check_packages(world, 4, point);
+    }
+}
+
+/// The one-time key package that was used is gone on both sides, and another one took its place.
+fn check_packages(world: &mut World, at: usize, point: u32) {
+    let (team, number) = (world.team, world.number(at));
+    let welcomed = packages_of(world, 0, number);
+    let session = world.session(at).unwrap();
+    let offers = &session.memory.joining[&team].offers;
+    let kinds = offers.iter().filter(|one| one.last_resort).count();
+    assert_eq!((offers.len(), kinds), (4, 1), "at {point}");
+    let own = session.memory.signer.public_key().fingerprint().0;
+    let welcome = session.memory.joining[&team].welcome.clone();
+    let joining = session.memory.joining[&team].clone();
+    let opened = session.open_welcome(&joining, &welcome).unwrap();
+    assert!(opened.is_none(), "at {point}: it opens again");
+    let admin = world.session(0).unwrap();
+    let next = admin.package_for(team, own).unwrap();
+    let next: [u8; 32] = sha2::Sha256::digest(&next).into();
+    assert!(!welcomed.contains(&next), "at {point}: it is used again");
+}
+
+/// The key packages with which a device was welcomed, as another one knows.
+fn packages_of(world: &mut World, at: usize, number: u32) -> Vec<[u8; 32]> {
+    let team = world.team;
+    let session = world.session(at).unwrap();
+    let commits = session
+        .states(team)
+        .filter_map(|state| state.commit.as_ref());
+    let welcomed = commits.flat_map(|commit| &commit.welcomed);
+    let of_it = welcomed.filter(|one| one.device == number);
+    of_it.map(|one| one.package).collect()
+}
+
+#[test]
+fn who_is_welcomed_again_by_another_admin_gets_another_key_package() {
+    let mut world = Template::new(5, 1).world();
+    world.settle();
+    let (team, gone) = (world.team, world.number(4));
+    // The owner removes somebody apart from the others, which wins; they add one meanwhile.
+    world.peers[0].island = 1;
+    let remove = Command::RemoveDevice { team, device: gone };
+    world.ask(0, remove).unwrap();
+    world.bring_in(1, 5);
+    world.settle();
+    let number = world.number(5);
+    assert_eq!(packages_of(&mut world, 1, number).len(), 1);
+    // The one who has invited it is away, so that somebody else has to welcome it.
+    world.peers[1].island = 2;
+    world.peers[0].island = 0;
+    world.settle();
+    world.peers[1].island = 0;
+    world.settle();
+    let truth = world.tip(0).unwrap();
+    for at in [1, 2, 3, 5] {
+        assert_eq!(world.tip(at).unwrap().id, truth.id, "{at}");
+    }
+    assert!(truth.devices.contains(&number) && !truth.devices.contains(&gone));
+    for at in [0, 1, 2] {
+        let mut packages = packages_of(&mut world, at, number);
+        assert!(packages.len() >= 2, "{at}");
+        let count = packages.len();
+        packages.sort();
+        packages.dedup();
+        assert_eq!(packages.len(), count, "{at}: one was used twice");
+    }
 }

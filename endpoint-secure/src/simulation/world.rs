@@ -548,8 +548,22 @@ impl World {
                 moved = true;
                 self.handle(at, Event::Tick);
             }
+            moved |= self.enter(at);
         }
         moved
+    }
+
+    /// Whoever was admitted goes in.
+    fn enter(&mut self, at: usize) -> bool {
+        let team = self.team;
+        let device = self.peers[at].device.as_mut();
+        let admitted = device
+            .and_then(Device::open_session)
+            .is_some_and(|session| {
+                let joining = session.memory.joining.get(&team);
+                joining.is_some_and(|one| one.ready.is_some())
+            });
+        admitted && self.ask(at, Command::Enter { team }).is_ok()
     }
 
     fn next_timeout(&self, at: usize) -> Option<Timestamp> {
@@ -578,7 +592,9 @@ impl World {
 
     pub fn bring_in(&mut self, admin: usize, at: usize) {
         let team = self.team;
-        let Ok(Answer::Invite(invite)) = self.ask(admin, Command::CreateInvite { team }) else {
+        let Ok(Answer::Invite(invite)) =
+            self.ask(admin, Command::CreateInvite { team, hours: None })
+        else {
             return;
         };
         let invite = invite.text;

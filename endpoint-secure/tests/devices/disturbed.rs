@@ -1,6 +1,6 @@
 //! Crashes, cut links, late and forged chunks.
 
-use endpoint_secure_api::{ChannelId, Command, Event, Suite};
+use endpoint_secure_api::{ChannelId, Code, Command, Event, Suite};
 use proto::{Chunk, Fields, Name, Path, Signer};
 
 use crate::hub::World;
@@ -224,10 +224,15 @@ fn a_chunk_under_another_of_the_authors_names_is_ignored() {
 }
 
 #[test]
-fn nobody_but_the_founder_adds() {
+fn nobody_but_an_admin_invites_and_adds() {
     let (mut world, channel) = World::pair(Suite::Classic);
     let late = world.member("Cem");
-    let invite = world.invite(1, channel.team);
+    let invite = Command::CreateInvite {
+        team: channel.team,
+        hours: None,
+    };
+    assert_eq!(world.ask(1, invite).unwrap_err().code, Code::Forbidden);
+    let invite = world.invite(0, channel.team);
     world.ask(late, Command::Join { invite }).unwrap();
     let fingerprint = world.fingerprint(late);
     let add = Command::AddDevice {

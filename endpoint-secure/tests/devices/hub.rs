@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use endpoint_secure::device::{Asker, Device, Effect, Event};
 use endpoint_secure::lock::Cost;
 use endpoint_secure_api::{
-    Anchor, Answer, Channel, ChannelId, Command, Event as ApiEvent, Message, Passphrase, Refusal,
-    Suite, Team, TeamId,
+    Anchor, Answer, Channel, ChannelId, Command, Event as ApiEvent, JoinStage, Message, Passphrase,
+    Refusal, Suite, Team, TeamId,
 };
 use proto::{
     Chunk, Cursor, Fields, Frame, Grant, GrantId, Hello, Name, Outcome, Prefix, PublicKey, Refused,
@@ -242,6 +242,8 @@ impl Hub {
 pub struct World {
     pub hub: Hub,
     pub members: Vec<Member>,
+    /// Who does not go in at once.
+    pub looks: BTreeSet<usize>,
 }
 
 impl World {
@@ -249,6 +251,7 @@ impl World {
         Self {
             hub: Hub::new(),
             members: Vec::new(),
+            looks: BTreeSet::new(),
         }
     }
 
@@ -413,11 +416,28 @@ impl World {
             };
             let linked = |at: &usize| self.hub.links[*at].up;
             let mut all = (0..self.members.len()).filter(linked);
-            if !moved && !all.any(|at| waits(&self.members[at])) {
+            if !moved && !all.any(|at| waits(&self.members[at])) && !self.enter_all() {
                 return;
             }
         }
         panic!("the devices do not come to rest");
+    }
+
+    /// Everybody who was admitted goes in, but for those who look first.
+    fn enter_all(&mut self) -> bool {
+        let mut moved = false;
+        for at in 0..self.members.len() {
+            if !self.hub.links[at].up || self.looks.contains(&at) {
+                continue;
+            }
+            for team in self.teams(at) {
+                if team.stage == JoinStage::Admitted {
+                    self.ask(at, Command::Enter { team: team.id }).unwrap();
+                    moved = true;
+                }
+            }
+        }
+        moved
     }
 
     pub fn fingerprint(&mut self, at: usize) -> String {
@@ -443,7 +463,10 @@ impl World {
     }
 
     pub fn invite(&mut self, at: usize, team: TeamId) -> String {
-        match self.ask(at, Command::CreateInvite { team }).unwrap() {
+        match self
+            .ask(at, Command::CreateInvite { team, hours: None })
+            .unwrap()
+        {
             Answer::Invite(invite) => invite.text,
             other => panic!("{other:?}"),
         }

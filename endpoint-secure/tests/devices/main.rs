@@ -6,5 +6,6 @@ mod chat;
 mod disturbed;
 mod groups;
 mod hub;
+mod joining;
 mod locked;
 mod turns;

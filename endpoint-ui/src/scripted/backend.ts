@@ -6,6 +6,7 @@ import type { Backend, Hint } from "../runtime";
 import { channelKey, messageKey, teamKey } from "../state/keys";
 
 const MINUTE = 60_000;
+const DIGITS = "48213 00764 91125 77310 05528 64190";
 const place = { origin: 0x52c1e0, org: 7 };
 const words = [
   "The generator on the third floor is running again.",
@@ -82,6 +83,14 @@ class World {
         return { answer: "connectivity", value: this.#status().connectivity };
       case "createInvite":
         return { answer: "invite", value: this.#invite(`treeline-invite-${"c2VlZA".repeat(40)}`) };
+      case "invites":
+        return { answer: "invites", value: [] };
+      case "requests":
+        return { answer: "requests", value: [this.#request()] };
+      case "preview":
+        return { answer: "preview", value: this.#preview(command.team) };
+      case "enter":
+        return { answer: "team", value: this.#teams.find((team) => teamKey(team.id) === teamKey(command.team))! };
       case "readInvite":
         if (!command.invite.startsWith("treeline-invite-")) {
           throw refusal("configuration", "this is no invite: it begins with treeline-invite-");
@@ -94,6 +103,9 @@ class World {
         return { answer: "team", value: this.#team(5 + this.#teams.length, command.name, ["general"]) };
       case "createChannel":
         return { answer: "channel", value: this.#channel(command.team, command.name) };
+      case "changePassphrase":
+      case "revokeInvite":
+      case "decline":
       case "addDevice":
       case "removeDevice":
       case "setRole":
@@ -113,7 +125,8 @@ class World {
   }
 
   #profile() {
-    return { user: "Alice Moreau", device: "ward laptop", fingerprint: "8f3a21c7".repeat(8) };
+    const fingerprint = "8f3a21c7".repeat(8);
+    return { user: "Alice Moreau", device: "ward laptop", fingerprint, digits: DIGITS };
   }
 
   #status() {
@@ -129,12 +142,42 @@ class World {
 
   #invite(text: string) {
     return {
+      id: "0123456789abcdef",
       text,
+      qr: "TREELINE-INVITE:ONSWKZA",
+      words: "lusab babad gutih tugad",
       team: { ...place, team: 4 },
       organisation: "Harbour Hospital",
       teamName: "Ward 3",
       admin: "41d0c9be".repeat(8),
+      adminDigits: DIGITS,
+      expiresMs: Date.now() + 7 * 24 * 60 * MINUTE,
       relays: [`10.0.4.2:4470#${"0".repeat(64)}`],
+    };
+  }
+
+  #request() {
+    return {
+      fingerprint: "77e01b5d".repeat(8),
+      digits: DIGITS,
+      user: "Deniz Kaya",
+      device: "phone",
+      invite: "0123456789abcdef",
+      cameMs: Date.now(),
+      adding: false,
+      refused: "",
+    };
+  }
+
+  #preview(team: Team["id"]) {
+    const devices: Device[] = this.#devices();
+    return {
+      team,
+      name: "Ward 3",
+      organisation: "Harbour Hospital",
+      by: devices[0]!,
+      role: "member" as const,
+      devices,
     };
   }
 
@@ -145,6 +188,7 @@ class World {
       user: name.split("/")[0]!,
       name: name.split("/")[1]!,
       fingerprint: ["8f3a21c7", "41d0c9be", "77e01b5d"][device]!.repeat(8),
+      digits: DIGITS,
       admin: device === 0,
       own: device === 0,
       role: (device === 0 ? "owner" : "member") as Device["role"],
@@ -168,6 +212,7 @@ class World {
       removed: false,
       waiting: 0,
       code: stage === "joined" ? "04417 88120 31906 55273 90062 17485" : "",
+      refused: "",
     };
     this.#teams = [...this.#teams, team];
     this.#channels.set(teamKey(team.id), []);

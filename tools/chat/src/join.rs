@@ -1,13 +1,17 @@
 //! A new profile, and its way into a team.
 
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::{Duration, Instant};
 
-use endpoint_secure_api::{Answer, Code, Command, JoinStage, Profile, TeamId};
+use endpoint_secure_api::{
+    Answer, Code, Command, Invite, JoinStage, Preview, Profile, Role, TeamId,
+};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
 
 use crate::channel::{PATIENCE, teams};
 use crate::options::Options;
+use crate::output::{object, time};
 
 /// Makes a profile.
 pub fn init(options: &Options, user: &str, device: &str) -> Result<(), Failure> {
@@ -25,13 +29,18 @@ fn profile(endpoint: &Endpoint) -> Result<Profile, Failure> {
 }
 
 fn fingerprint(json: bool, profile: &Profile) {
+    let Profile {
+        fingerprint,
+        digits,
+        ..
+    } = profile;
     if json {
         println!(
             "{}",
-            serde_json::json!({ "v": 1, "kind": "profile", "fingerprint": profile.fingerprint })
+            serde_json::json!({ "v": 1, "kind": "profile", "fingerprint": fingerprint, "digits": digits })
         );
     } else {
-        println!("fingerprint {}", grouped(&profile.fingerprint));
+        println!("fingerprint {}\ndigits {digits}", grouped(fingerprint));
     }
 }
 
@@ -42,12 +51,21 @@ pub fn join(
     invite: &str,
     wait: Option<u64>,
 ) -> Result<(), Failure> {
-    let command = Command::Join {
-        invite: invite.to_owned(),
+    let invite = invite.to_owned();
+    let read = Command::ReadInvite {
+        invite: invite.clone(),
     };
-    let Answer::Team(team) = endpoint.call_when_back(&command, PATIENCE)? else {
+    let Answer::Invite(told) = endpoint.call_when_back(&read, PATIENCE)? else {
         return Err(unexpected());
     };
+    let Answer::Team(team) = endpoint.call_when_back(&Command::Join { invite }, PATIENCE)? else {
+        return Err(unexpected());
+    };
+    if json {
+        object("invite", &told);
+    } else {
+        println!("{}", invite_lines(&told));
+    }
     fingerprint(json, &profile(endpoint)?);
     let Some(wait) = wait else {
         if departed(endpoint, DEPARTURE)? {
@@ -57,7 +75,7 @@ pub fn join(
         return Err(Failure::new(Code::Unreachable, line));
     };
     let until = Instant::now() + Duration::from_secs(wait);
-    let joined = wait_until_in(endpoint, team.id, until)?;
+    let joined = wait_until_in(endpoint, json, team.id, until)?;
     if json {
         println!(
             "{}",
@@ -69,20 +87,126 @@ pub fn join(
     Ok(())
 }
 
-fn wait_until_in(endpoint: &Endpoint, id: TeamId, until: Instant) -> Result<String, Failure> {
+fn invite_lines(invite: &Invite) -> String {
+    let named = !invite.team_name.is_empty();
+    let to = if named {
+        format!("{} / {}", invite.organisation, invite.team_name)
+    } else {
+        format!("team {}", invite.team.team)
+    };
+    format!(
+        "invite to {to}, until {}\nits admin has the digits {}: compare them",
+        time(invite.expires_ms),
+        invite.admin_digits
+    )
+}
+
+fn wait_until_in(
+    endpoint: &Endpoint,
+    json: bool,
+    id: TeamId,
+    until: Instant,
+) -> Result<String, Failure> {
     loop {
-        let teams = teams(endpoint)?;
-        if let Some(team) = teams
-            .iter()
-            .find(|t| t.id == id && t.stage == JoinStage::Joined)
-        {
-            return Ok(team.name.clone());
+        let mut teams = teams(endpoint)?.into_iter();
+        match teams.find(|team| team.id == id) {
+            Some(team) if team.stage == JoinStage::Joined => return Ok(team.name),
+            Some(team) if team.stage == JoinStage::Admitted => return enter(endpoint, json, id),
+            Some(team) if team.stage == JoinStage::Refused => {
+                return Err(Failure::new(Code::Forbidden, team.refused));
+            }
+            _ => {}
         }
         if Instant::now() > until {
-            let line = "no admin has added this device yet: give one the fingerprint above; the join goes on \
+            let line = "no admin has added this device yet: give one the digits or the fingerprint above; the join goes on \
                         whenever this profile is open";
             return Err(Failure::new(Code::Unreachable, line));
         }
         endpoint.next_event(Duration::from_secs(1));
+    }
+}
+
+/// Goes into a team that this device was added to, after showing who is in it. On a terminal the person
+/// is asked first.
+pub fn enter(endpoint: &Endpoint, json: bool, team: TeamId) -> Result<String, Failure> {
+    let Answer::Preview(preview) = endpoint.call_when_back(&Command::Preview { team }, PATIENCE)?
+    else {
+        return Err(unexpected());
+    };
+    if json {
+        object("preview", &preview);
+    } else {
+        println!("{}", preview_lines(&preview));
+    }
+    if !json && stdin().is_terminal() && !agreed()? {
+        let line = "not joined; `treeline-chat enter` asks again, `treeline-chat decline` forgets the team";
+        return Err(Failure::new(Code::Usage, line));
+    }
+    match endpoint.call_when_back(&Command::Enter { team }, PATIENCE)? {
+        Answer::Team(team) => Ok(team.name),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Forgets a team that this device has asked to join.
+pub fn decline(endpoint: &Endpoint, team: TeamId) -> Result<(), Failure> {
+    match endpoint.call_when_back(&Command::Decline { team }, PATIENCE)? {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The team that waits to be entered: by number, or the only one.
+pub fn waiting(endpoint: &Endpoint, number: Option<u32>) -> Result<TeamId, Failure> {
+    let mut found = teams(endpoint)?;
+    found.retain(|team| team.stage != JoinStage::Joined);
+    found.retain(|team| number.is_none_or(|number| team.id.team == number));
+    match found[..] {
+        [ref only] => Ok(only.id),
+        [] => Err(Failure::new(
+            Code::NotFound,
+            "this device waits for no such team",
+        )),
+        _ => Err(Failure::new(
+            Code::Usage,
+            "this device waits for several teams: say a number of `treeline-chat teams`",
+        )),
+    }
+}
+
+fn agreed() -> Result<bool, Failure> {
+    print!("Join this team? [y/N] ");
+    let mut answer = String::new();
+    let failed = |e: std::io::Error| Failure::new(Code::Usage, format!("the terminal: {e}"));
+    stdout().flush().map_err(failed)?;
+    stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn preview_lines(preview: &Preview) -> String {
+    let head = format!(
+        "{} / {}: added by {} / {}, digits {}; you will be {}",
+        preview.organisation,
+        preview.name,
+        preview.by.user,
+        preview.by.name,
+        preview.by.digits,
+        role(preview.role)
+    );
+    let devices = preview.devices.iter().map(|device| {
+        let own = if device.own { " (this device)" } else { "" };
+        let what = role(device.role);
+        format!("  {} / {}{own}  {what}", device.user, device.name)
+    });
+    let lines: Vec<String> = std::iter::once(head).chain(devices).collect();
+    lines.join("\n")
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+        Role::Guest => "guest",
     }
 }

@@ -43,7 +43,16 @@ fn run(options: &Options) -> Result<(), Failure> {
     let endpoint = options.profile.open()?;
     match &options.job {
         None | Some(Job::Open) => interactive::run(&endpoint),
-        Some(Job::Join { invite, wait }) => join::join(&endpoint, options.json, invite, *wait),
+        Some(Job::Join { invite, wait }) => {
+            join::join(&endpoint, options.json, &invite.join(" "), *wait)
+        }
+        Some(Job::Enter { team }) => {
+            let team = join::waiting(&endpoint, *team)?;
+            let name = join::enter(&endpoint, options.json, team)?;
+            println!("joined {name}");
+            Ok(())
+        }
+        Some(Job::Decline { team }) => join::decline(&endpoint, join::waiting(&endpoint, *team)?),
         Some(Job::Send(send)) => send::run(&endpoint, options.json, send),
         Some(Job::Tail(tail)) => read::tail(&endpoint, options.json, tail),
         Some(Job::History { channel, count }) => {

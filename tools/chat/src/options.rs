@@ -48,13 +48,25 @@ pub enum Job {
         #[arg(long)]
         device: String,
     },
-    /// Asks to join a team, and prints the fingerprint that an admin has to add.
+    /// Asks to join a team, and prints the fingerprint and the digits that an admin has to add.
     Join {
-        /// The invite text, `treeline-invite-…`.
-        invite: String,
-        /// Waits so many seconds until an admin has added this device.
+        /// The invite: its text, its words, or what its QR code says.
+        #[arg(required = true, num_args = 1..)]
+        invite: Vec<String>,
+        /// Waits so many seconds until an admin has added this device, shows who is in the team, and
+        /// goes in; on a terminal it asks before.
         #[arg(long, value_name = "SECONDS")]
         wait: Option<u64>,
+    },
+    /// Shows who is in a team that this device was added to, and goes in; on a terminal it asks before.
+    Enter {
+        /// The team's number, if there are several.
+        team: Option<u32>,
+    },
+    /// Forgets a team that this device has asked to join.
+    Decline {
+        /// The team's number, if there are several.
+        team: Option<u32>,
     },
     /// Lists the teams.
     Teams,

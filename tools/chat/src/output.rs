@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use endpoint_secure_api::{Answer, Channel, Command, Delivery, Lock, Message, MessageId};
+use endpoint_secure_api::{
+    Answer, Channel, Command, Delivery, JoinStage, Lock, Message, MessageId,
+};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
 use endpoint_secure_client::terminal::{Failure, grouped, unexpected};
@@ -82,7 +84,7 @@ pub fn delivery(delivery: Delivery) -> &'static str {
 }
 
 /// Hours and minutes here, with the date on another day.
-fn time(ms: u64) -> String {
+pub fn time(ms: u64) -> String {
     let Ok(at) = jiff::Timestamp::from_millisecond(ms as i64) else {
         return "?".into();
     };
@@ -108,10 +110,11 @@ pub fn teams(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
             object("team", &team);
             continue;
         }
-        let name = if team.name.is_empty() {
-            "(waiting for an admin)"
-        } else {
-            &team.name
+        let name = match team.stage {
+            JoinStage::Joined => &team.name,
+            JoinStage::WaitingForAdmin | JoinStage::Fetching => "(waiting for an admin)",
+            JoinStage::Admitted => "(added: treeline-chat enter)",
+            JoinStage::Refused => &team.refused,
         };
         println!(
             "{}  {name}  {} devices, epoch {}",

@@ -142,7 +142,10 @@ fn find(endpoint: &Endpoint, team: TeamId, text: &str) -> Result<Device, Failure
     let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let digits = digits.to_lowercase();
     let mut devices = list(endpoint, team)?.into_iter();
-    let is_it = |one: &Device| one.device.to_string() == digits || one.fingerprint == digits;
+    let is_it = |one: &Device| {
+        let spoken = one.digits.replace(' ', "") == digits;
+        one.device.to_string() == digits || one.fingerprint == digits || spoken
+    };
     devices.find(is_it).ok_or_else(|| {
         let line = format!(
             "no device {text:?} is in the team: say its number or its whole fingerprint, as \
@@ -162,6 +165,7 @@ fn add(
     let until = Instant::now() + wait;
     let digits: String = fingerprint.chars().filter(|c| !c.is_whitespace()).collect();
     let digits = digits.to_lowercase();
+    let is_it = |one: &Device| one.fingerprint == digits || one.digits.replace(' ', "") == digits;
     endpoint.call_when_back(
         &Command::AddDevice {
             team,
@@ -170,9 +174,7 @@ fn add(
         wait,
     )?;
     loop {
-        let found = list(endpoint, team)?
-            .into_iter()
-            .find(|d| d.fingerprint == digits);
+        let found = list(endpoint, team)?.into_iter().find(is_it);
         if let Some(device) = found {
             let left = until.saturating_duration_since(Instant::now());
             if departed(endpoint, left.max(DEPARTURE))? {
@@ -184,7 +186,7 @@ fn add(
         }
         let Some(left) = until.checked_duration_since(Instant::now()) else {
             let line = "the device has not published its key package; is it online, and did it use an \
-                        invite to this team? Run this again: it goes on where it was";
+                        open invite of this device? Run this again: it goes on where it was";
             return Err(Failure::new(Code::Unreachable, line));
         };
         endpoint.next_event(left.min(Duration::from_secs(1)));

@@ -10,9 +10,9 @@ use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::{find_channel, find_team};
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, unexpected};
 
-use crate::devices;
-use crate::options::{self, Channel, Found, Invite, Job, Options, Org, Switch};
+use crate::options::{self, Channel, Found, Job, Options, Org, Switch};
 use crate::output::show;
+use crate::{devices, invites};
 
 /// How long a device that serves its local network waits for another one there: whoever comes later
 /// gets everything from it.
@@ -50,15 +50,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             Ok(())
         }
         Job::Channel(channel) => channels(&endpoint, channel, json),
-        Job::Invite(Invite::Create { team }) => {
-            let team = find_team(&teams(&endpoint)?, team)?.id;
-            let answer = endpoint.call(&Command::CreateInvite { team })?;
-            let Answer::Invite(invite) = answer else {
-                return Err(unexpected());
-            };
-            show(json, "invite", &invite, &invite.text);
-            Ok(())
-        }
+        Job::Invite(job) => invites::run(&endpoint, job, json),
         Job::Device(job) => devices::run(&endpoint, job, json),
         Job::Admin(job) => devices::administer(&endpoint, job, json),
     }

@@ -4,6 +4,7 @@
 //! where all keys are. It holds none, and knows no network.
 
 mod devices;
+mod invites;
 mod jobs;
 mod options;
 mod output;

@@ -12,7 +12,8 @@ const EXAMPLES: &str = "Examples:
   treeline-member org create \"Harbour Hospital\" --lan-only --user Alice --device laptop
   treeline-member team create \"Ward 3\"
   treeline-member invite create \"Ward 3\"
-  treeline-member device add \"Ward 3\" \"0f3a 91c2 …\" --wait 120
+  treeline-member invite requests \"Ward 3\"
+  treeline-member device add \"Ward 3\" \"48213 00764 …\" --wait 120
   treeline-member admin add \"Ward 3\" 417093
   treeline-member device remove \"Ward 3\" 88213
   treeline-member device list \"Ward 3\" --json
@@ -171,20 +172,57 @@ pub struct Wait {
 
 #[derive(Debug, Subcommand)]
 pub enum Invite {
-    /// Prints the text that leads a new device to the team.
+    /// Makes an invite, with which one new device may ask to be added, and prints its text.
     Create {
         /// The team, by name or number.
         team: String,
+        /// How long it is good, 1 to 720 hours; a week if not given.
+        #[arg(long, value_name = "HOURS")]
+        hours: Option<u32>,
+        /// What is printed.
+        #[arg(long = "as", value_enum, default_value = "text")]
+        form: Form,
     },
+    /// Lists the invites that this device has issued, and what has become of them.
+    List {
+        /// The team, by name or number.
+        team: String,
+    },
+    /// Takes an open invite back.
+    Revoke {
+        /// The team, by name or number.
+        team: String,
+        /// Its id, as `invite list` prints it.
+        id: String,
+    },
+    /// Lists the devices that ask to be added: compare their 30 digits, then `device add`.
+    Requests {
+        /// The team, by name or number.
+        team: String,
+        /// Waits up to so many seconds until somebody asks.
+        #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+        wait: u64,
+    },
+}
+
+/// The three texts of an invite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// To paste: treeline-invite-…
+    Text,
+    /// To say: about 50 words.
+    Words,
+    /// For a QR code: digits and capital letters only.
+    Qr,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Device {
-    /// Adds the device with exactly this fingerprint, once its key package has come.
+    /// Adds the device with exactly this fingerprint, once it has asked with an invite of this device.
     Add {
         /// The team, by name or number.
         team: String,
-        /// All 64 hex digits, as the device shows them; blanks are ignored.
+        /// Its 30 digits, or all 64 hex digits, as the device shows them; blanks are ignored.
         fingerprint: String,
         /// How long to wait until it is in, in seconds. A second run goes on where this one ends.
         #[arg(long, default_value_t = 60, value_name = "SECONDS")]
