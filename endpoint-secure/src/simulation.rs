@@ -6,8 +6,10 @@
 //! commit may fall out otherwise the next time.
 
 mod alarms;
+mod crowd;
 mod kills;
 mod mutant;
+mod retention;
 mod world;
 
 use std::collections::BTreeSet;

@@ -609,6 +609,25 @@ impl World {
             .ok();
     }
 
+    /// Bytes that stand at a device's network process, by path.
+    pub fn published(&self, at: usize) -> BTreeMap<proto::Path, usize> {
+        let mut sums = BTreeMap::new();
+        for chunk in &self.peers[at].net.log {
+            *sums.entry(chunk.name().path()).or_default() += chunk.data().len();
+        }
+        sums
+    }
+
+    /// Whether some file of a device holds these bytes.
+    pub fn files_hold(&self, at: usize, bytes: &[u8]) -> bool {
+        let files = fs::read_dir(self.peers[at].directory.path()).unwrap();
+        let mut contents = files.map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        contents.any(|content| {
+            let part = &bytes[..bytes.len().min(64)];
+            content.windows(part.len()).any(|window| window == part)
+        })
+    }
+
     /// The number of a device, 0 while it is in no team.
     pub fn number(&mut self, at: usize) -> u32 {
         self.team_of(at).map_or(0, |team| team.own_device)

@@ -46,6 +46,28 @@ impl Store {
         Ok(())
     }
 
+    /// All namespaces that hold something, for tests.
+    #[cfg(test)]
+    pub(crate) fn namespaces(&self) -> std::collections::BTreeSet<i64> {
+        let mut statement = self
+            .db
+            .prepare("SELECT DISTINCT namespace FROM mls")
+            .unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// The rows of a namespace as they lie on disk, for tests.
+    #[cfg(test)]
+    pub(crate) fn sealed_rows(&self, namespace: i64) -> Vec<Vec<u8>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT value FROM mls WHERE namespace = ?1")
+            .unwrap();
+        let rows = statement.query_map([namespace], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     /// Writes the rows of this transaction.
     pub(super) fn flush_mls(&self) -> Result<(), StoreError> {
         for ((namespace, row), value) in self.fresh.borrow_mut().drain() {

@@ -565,6 +565,11 @@ impl World {
     }
 }
 
+/// The first channel of a team.
+pub fn first(team: TeamId) -> ChannelId {
+    ChannelId { team, channel: 1 }
+}
+
 pub fn team(answer: Result<Answer, Refusal>) -> Team {
     match answer.unwrap() {
         Answer::Team(team) => team,
