@@ -162,7 +162,9 @@ fn two_laptops_and_no_other_machine_chat() {
     let asked = bob.run(chat, &["join", invite.trim()]);
     assert_eq!(asked.status.code(), Some(13), "nobody is there yet");
     let said = String::from_utf8(asked.stdout).unwrap();
-    let fingerprint = said.trim().strip_prefix("fingerprint ").unwrap().to_owned();
+    let mut lines = said.lines();
+    let fingerprint = lines.find_map(|line| line.strip_prefix("fingerprint "));
+    let fingerprint = fingerprint.unwrap().to_owned();
 
     // Both serve, and whoever has the larger key uses the other, whose words are compared.
     let admit = ["device", "add", "Kitchen", &fingerprint, "--wait", "120"];

@@ -51,8 +51,8 @@ impl Member {
         answer.unwrap_or_else(|refusal| panic!("{}: {command:?}: {refusal}", self.name))
     }
 
-    /// Founds an organisation and a team; returns the team and an invite to it.
-    pub fn found(&self, registration: &str, relay: &str) -> (TeamId, String) {
+    /// Founds an organisation and a team.
+    pub fn found(&self, registration: &str, relay: &str) -> TeamId {
         self.ask(&Command::CreateOrganisation {
             name: "Harbour Hospital".into(),
             registration: registration.trim().into(),
@@ -62,10 +62,16 @@ impl Member {
         let Answer::Team(team) = self.ask(&Command::CreateTeam { name, suite }) else {
             panic!("no team")
         };
-        let Answer::Invite(invite) = self.ask(&Command::CreateInvite { team: team.id }) else {
+        team.id
+    }
+
+    /// Makes an invite for one more.
+    pub fn invite(&self, team: TeamId) -> String {
+        let hours = None;
+        let Answer::Invite(invite) = self.ask(&Command::CreateInvite { team, hours }) else {
             panic!("no invite")
         };
-        (team.id, invite.text)
+        invite.text
     }
 
     /// Asks to join.
@@ -87,6 +93,12 @@ impl Member {
             panic!("no teams")
         };
         let joined = |team: &Team| team.stage == JoinStage::Joined;
+        for team in teams
+            .iter()
+            .filter(|team| team.stage == JoinStage::Admitted)
+        {
+            self.ask(&Command::Enter { team: team.id });
+        }
         let mut teams = teams.into_iter();
         teams.any(|team| joined(&team) && team.devices as usize == devices)
     }
