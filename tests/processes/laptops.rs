@@ -192,6 +192,12 @@ fn two_laptops_and_no_other_machine_chat() {
     };
     assert!(admitted.contains("joined Kitchen"), "{admitted}");
 
+    converse([&alice, &bob]);
+}
+
+/// Both write, both read, and both are told that the other has it.
+fn converse([alice, bob]: [&Laptop; 2]) {
+    let chat = "treeline-chat";
     let (mut one, mut two) = (alice.start(chat, &[]), bob.start(chat, &[]));
     one.says("-- general");
     two.says("-- general");
@@ -205,7 +211,7 @@ fn two_laptops_and_no_other_machine_chat() {
     two.says("your message is on the LAN");
     one.ends_well();
     two.ends_well();
-    for laptop in [&alice, &bob] {
+    for laptop in [alice, bob] {
         let history = laptop.tool(chat, &["history", "--channel", CHANNEL]);
         let texts = ["is there tea?", "in the blue tin"];
         assert!(texts.iter().all(|text| history.contains(text)), "{history}");

@@ -24,12 +24,7 @@ async fn a_newcomer_joins_with_an_invite() {
         .unwrap();
 
     let window = Window::open(&folder.path().join("chiara"), NARROW, Theme::Light).await;
-    window.write("user", "Chiara Lind").await;
-    window.write("device", "tablet 2").await;
-    window.write("passphrase", PASSPHRASE).await;
-    window.write("passphrase-again", PASSPHRASE).await;
-    window.picture("create-profile").await;
-    window.press("create-profile").await;
+    create_profile(&window).await;
 
     window.press("start-join").await;
     window.paste("invite", invite).await;
@@ -90,4 +85,13 @@ async fn a_newcomer_joins_with_an_invite() {
     window.unlock(PASSPHRASE).await;
     window.reads("Hello from the tablet.").await;
     window.close().await;
+}
+
+async fn create_profile(window: &Window) {
+    window.write("user", "Chiara Lind").await;
+    window.write("device", "tablet 2").await;
+    window.write("passphrase", PASSPHRASE).await;
+    window.write("passphrase-again", PASSPHRASE).await;
+    window.picture("create-profile").await;
+    window.press("create-profile").await;
 }
