@@ -6,12 +6,8 @@
 pub(crate) enum Fault {
     /// It follows commits that the roles forbid.
     RolesUnchecked,
-    /// As an admin, it does not show newcomers the way back from branches that lost.
-    NobodyWelcomedAgain,
     /// It does not make its changes again where their branch lost.
     ChangesLost,
-    /// With an odd number, it does not hear who speaks for a branch.
-    VoicesUnheard,
     /// It forgets all states but the newest.
     SecretsForgotten,
     /// Its removals do everything but remove.

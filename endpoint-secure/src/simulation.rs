@@ -12,7 +12,7 @@ mod mutant;
 mod retention;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use endpoint_secure_api::{Command, Role};
@@ -21,6 +21,7 @@ use proto::limits::DAY_MS;
 use crate::branch::StateId;
 use crate::device::Event;
 use crate::group::Change;
+use crate::operation::role_of;
 use world::{Random, Template, World};
 
 /// Worlds in the test command.
@@ -59,6 +60,8 @@ struct Run<'a> {
     joined: BTreeSet<usize>,
     /// Devices that the owner has removed.
     removed: BTreeSet<u32>,
+    /// Roles that the owner has given, and no other admin has asked to change since.
+    given: BTreeMap<u32, Role>,
     weeks_passed: bool,
     figures: &'a Figures,
 }
@@ -134,9 +137,14 @@ impl Run<'_> {
         if device == 0 {
             return;
         }
-        self.world
-            .ask(admin, Command::SetRole { team, device, role })
-            .ok();
+        let before = self.world.tip(0).map(|tip| role_of(&tip.roles, device));
+        let asked = self
+            .world
+            .ask(admin, Command::SetRole { team, device, role });
+        self.given.remove(&device);
+        if asked.is_ok() && admin == 0 && before != Some(role) {
+            self.given.insert(device, role);
+        }
     }
 
     fn announce(&mut self) {
@@ -299,6 +307,14 @@ impl Run<'_> {
         }
         let back = truth.devices.intersection(&self.removed).next();
         assert_eq!(back, None, "seed {seed}: the owner has removed it");
+        for (device, role) in &self.given {
+            let now = role_of(&truth.roles, *device);
+            let there = truth.devices.contains(device);
+            assert!(
+                !there || now == *role,
+                "seed {seed}: the owner has made {device} {role:?}, it is {now:?}"
+            );
+        }
         let session = self.world.session(0).unwrap();
         let carried = &session.memory.verdicts[&team].carried;
         let left = carried.intersection(&truth.devices).next();
@@ -443,6 +459,7 @@ impl<'a> Run<'a> {
             said: Vec::new(),
             joined: BTreeSet::new(),
             removed: BTreeSet::new(),
+            given: BTreeMap::new(),
             weeks_passed: false,
             figures,
         }

@@ -20,11 +20,9 @@ enum Mutant {
     DiskRestored,
 }
 
-const MUTANTS: [Mutant; 8] = [
+const MUTANTS: [Mutant; 6] = [
     Mutant::Device(Fault::RolesUnchecked),
-    Mutant::Device(Fault::NobodyWelcomedAgain),
     Mutant::Device(Fault::ChangesLost),
-    Mutant::Device(Fault::VoicesUnheard),
     Mutant::Device(Fault::SecretsForgotten),
     Mutant::Device(Fault::NobodyRemoved),
     Mutant::ChunkLost,
