@@ -60,7 +60,8 @@ struct Run<'a> {
     joined: BTreeSet<usize>,
     /// Devices that the owner has removed.
     removed: BTreeSet<u32>,
-    /// Roles that the owner has given, and no other admin has asked to change since.
+    /// Roles that the owner has given to first members, and no other admin has asked to change since. A
+    /// newcomer's goes with its addition when that has to be made again.
     given: BTreeMap<u32, Role>,
     weeks_passed: bool,
     figures: &'a Figures,
@@ -142,7 +143,7 @@ impl Run<'_> {
             .world
             .ask(admin, Command::SetRole { team, device, role });
         self.given.remove(&device);
-        if asked.is_ok() && admin == 0 && before != Some(role) {
+        if asked.is_ok() && admin == 0 && target < MEMBERS && before != Some(role) {
             self.given.insert(device, role);
         }
     }
