@@ -376,7 +376,7 @@ impl Session {
             };
             if let Some(made) = operation.made {
                 let known = self.memory.states.contains_key(&(id, made));
-                if !known || self.is_settled(id, made) || planted(Fault::ChangesLost) {
+                if !known || self.is_settled(id, made) {
                     self.drop_operation(key)?;
                     continue;
                 }

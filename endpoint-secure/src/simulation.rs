@@ -12,7 +12,7 @@ mod mutant;
 mod retention;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use endpoint_secure_api::{Command, Role};
@@ -21,7 +21,6 @@ use proto::limits::DAY_MS;
 use crate::branch::StateId;
 use crate::device::Event;
 use crate::group::Change;
-use crate::operation::role_of;
 use world::{Random, Template, World};
 
 /// Worlds in the test command.
@@ -60,9 +59,6 @@ struct Run<'a> {
     joined: BTreeSet<usize>,
     /// Devices that the owner has removed.
     removed: BTreeSet<u32>,
-    /// Roles that the owner has given to first members, and no other admin has asked to change since. A
-    /// newcomer's goes with its addition when that has to be made again.
-    given: BTreeMap<u32, Role>,
     weeks_passed: bool,
     figures: &'a Figures,
 }
@@ -138,14 +134,9 @@ impl Run<'_> {
         if device == 0 {
             return;
         }
-        let before = self.world.tip(0).map(|tip| role_of(&tip.roles, device));
-        let asked = self
-            .world
-            .ask(admin, Command::SetRole { team, device, role });
-        self.given.remove(&device);
-        if asked.is_ok() && admin == 0 && target < MEMBERS && before != Some(role) {
-            self.given.insert(device, role);
-        }
+        self.world
+            .ask(admin, Command::SetRole { team, device, role })
+            .ok();
     }
 
     fn announce(&mut self) {
@@ -308,14 +299,6 @@ impl Run<'_> {
         }
         let back = truth.devices.intersection(&self.removed).next();
         assert_eq!(back, None, "seed {seed}: the owner has removed it");
-        for (device, role) in &self.given {
-            let now = role_of(&truth.roles, *device);
-            let there = truth.devices.contains(device);
-            assert!(
-                !there || now == *role,
-                "seed {seed}: the owner has made {device} {role:?}, it is {now:?}"
-            );
-        }
         let session = self.world.session(0).unwrap();
         let carried = &session.memory.verdicts[&team].carried;
         let left = carried.intersection(&truth.devices).next();
@@ -460,7 +443,6 @@ impl<'a> Run<'a> {
             said: Vec::new(),
             joined: BTreeSet::new(),
             removed: BTreeSet::new(),
-            given: BTreeMap::new(),
             weeks_passed: false,
             figures,
         }

@@ -20,9 +20,8 @@ enum Mutant {
     DiskRestored,
 }
 
-const MUTANTS: [Mutant; 6] = [
+const MUTANTS: [Mutant; 5] = [
     Mutant::Device(Fault::RolesUnchecked),
-    Mutant::Device(Fault::ChangesLost),
     Mutant::Device(Fault::SecretsForgotten),
     Mutant::Device(Fault::NobodyRemoved),
     Mutant::ChunkLost,
