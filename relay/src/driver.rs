@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,8 @@ enum Input {
         peer: Peer,
     },
     Event(Event),
+    /// Something stands in the ledger.
+    Drained,
     Snapshot(oneshot::Sender<Snapshot>),
     Stop,
 }
@@ -45,10 +48,36 @@ enum Input {
 /// The farthest tier that can be reached now, and the address of the relay above.
 pub type Reach = (proto::Tier, String);
 
+/// What has left on each link since the node looked: sends and bytes. A thousand readers write far
+/// more often than anybody publishes, and would else fill the queue of inputs.
+#[derive(Clone, Default)]
+struct Ledger(Arc<Mutex<BTreeMap<LinkId, (usize, usize)>>>);
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LinkId, (usize, usize)>> {
+        // It is whole between any two statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to it; whether it was empty.
+    fn add(&self, link: LinkId, sends: usize, bytes: usize) -> bool {
+        let mut ledger = self.lock();
+        let first = ledger.is_empty();
+        let entry = ledger.entry(link).or_default();
+        *entry = (entry.0 + sends, entry.1 + bytes);
+        first
+    }
+
+    fn take(&self) -> BTreeMap<LinkId, (usize, usize)> {
+        mem::take(&mut *self.lock())
+    }
+}
+
 /// The way to a node that a driver runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
+    drained: Ledger,
     next_link: Arc<AtomicU64>,
     /// Links whose task has not ended.
     open_links: Arc<AtomicU64>,
@@ -100,6 +129,14 @@ impl Handle {
             .send(Input::Event(event))
             .await
             .map_err(|_| Stopped)
+    }
+
+    /// Tells the node what has left on a link, which never waits.
+    pub fn drained(&self, link: LinkId, sends: usize, bytes: usize) {
+        if self.drained.add(link, sends, bytes) {
+            // A full queue wakes the node as well, and one that has stopped need not know.
+            let _ = self.inputs.try_send(Input::Drained);
+        }
     }
 
     /// Whether the node has ended.
@@ -167,8 +204,10 @@ pub fn start<S: Store + Send + 'static>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
+    let drained = Ledger::default();
     let driver = Driver {
         node,
+        drained: drained.clone(),
         links: BTreeMap::new(),
         reach: tell,
     };
@@ -178,6 +217,7 @@ pub fn start<S: Store + Send + 'static>(
     Ok((
         Handle {
             inputs,
+            drained,
             next_link: Arc::default(),
             open_links: Arc::default(),
             reach: told,
@@ -189,6 +229,7 @@ pub fn start<S: Store + Send + 'static>(
 
 struct Driver<S> {
     node: Node<S>,
+    drained: Ledger,
     links: BTreeMap<LinkId, Peer>,
     reach: watch::Sender<Reach>,
 }
@@ -215,6 +256,10 @@ impl<S: Store> Driver<S> {
                 .chain(rest.take(INPUTS_PER_TURN))
                 .collect();
             let mut stop = queue.is_closed() && inputs.is_empty();
+            for (link, (sends, bytes)) in self.drained.take() {
+                self.node
+                    .handle(Event::Drained { link, sends, bytes }, now());
+            }
             for input in inputs {
                 stop |= self.take(input);
                 // A full batch has been committed in between: nobody waits for the rest.
@@ -246,6 +291,7 @@ impl<S: Store> Driver<S> {
                 // Who asked may have given up.
                 let _ = answer.send(self.node.snapshot());
             }
+            Input::Drained => {}
             Input::Stop => return true,
         }
         false

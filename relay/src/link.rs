@@ -124,7 +124,7 @@ impl<R: Source, W: Sink> Greeted<R, W> {
         let gone = Gone { handle, link };
         if let Some(hello) = writes.recv().await {
             let (sends, bytes) = (1, hello.len());
-            handle.send(Event::Drained { link, sends, bytes }).await?;
+            handle.drained(link, sends, bytes);
         }
         for frame in [Some(Frame::Hello(self.hello)), self.reach]
             .into_iter()
@@ -246,8 +246,7 @@ async fn write_frames(
             return;
         }
         frames.clear();
-        // A node that has stopped need not know; what it left for this link is written all the same.
-        let _ = handle.send(Event::Drained { link, sends, bytes }).await;
+        handle.drained(link, sends, bytes);
     }
 }
 

@@ -18,6 +18,7 @@ mod grants;
 mod limits;
 mod link;
 mod neighbours;
+mod pages;
 mod quota;
 mod reconcile;
 mod snapshot;
@@ -27,6 +28,7 @@ mod upstream;
 use feed::Feed;
 use grants::Grants;
 use link::{Link, Window};
+use pages::Pages;
 use quota::Bucket;
 pub use snapshot::{ParentSnapshot, Snapshot};
 use subscriptions::Table;
@@ -248,6 +250,7 @@ pub struct Node<S> {
     links: BTreeMap<LinkId, Link>,
     grants: Grants,
     table: Table,
+    pages: Pages,
     feed: Feed,
     upstream: Upstream,
     work: VecDeque<Work>,
@@ -281,6 +284,7 @@ impl<S: Store> Node<S> {
             now,
             links: BTreeMap::new(),
             table: Table::default(),
+            pages: Pages::default(),
             feed: Feed::default(),
             work: VecDeque::new(),
             effects: VecDeque::new(),
@@ -591,6 +595,7 @@ impl<S: Store> Node<S> {
         self.grants.expire(self.now);
         match self.store.expire(self.now, SWEEP_CHUNKS) {
             Ok(removed) => {
+                self.pages.clear();
                 self.counters.expired += removed as u64;
                 self.sweep_at = if removed == SWEEP_CHUNKS {
                     self.now
@@ -620,6 +625,7 @@ impl<S: Store> Node<S> {
         }
         match self.store.evict(most - most / EVICT_PART, EVICT_CHUNKS) {
             Ok(removed) => {
+                self.pages.clear();
                 self.counters.evicted += removed as u64;
                 self.stuck = removed == 0;
                 if removed == EVICT_CHUNKS {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{Chunk, Frame, GrantId, Misbehaved, Name, Order, Prefix, Start, limits};
 
 use super::feed::encode;
+use super::pages::Piece;
 use super::{Closed, Effect, LinkId, MARK_MS, Node, Note, Work};
 use crate::store::{Direction, Page, Scan, Store, StoreError};
 
@@ -155,7 +156,7 @@ impl<S: Store> Node<S> {
         } = *subscription;
         let (direction, limit) = match phase {
             Phase::Live => return,
-            Phase::Backlog => (Direction::Above(sent), limits::CHUNKS_PER_FRAME),
+            Phase::Backlog => return self.serve_backlog((link, id), prefix, sent),
             Phase::Seek { below, left } => {
                 (Direction::Below(below), SEEK_CHUNKS.min(left as usize))
             }
@@ -181,17 +182,36 @@ impl<S: Store> Node<S> {
             }
         };
         match phase {
-            Phase::Backlog => self.send_backlog(link, id, page),
             Phase::Seek { left, .. } => self.seek(link, id, left, &page),
             Phase::Newest { .. } => self.send_newest(link, id, page),
-            Phase::Live => {}
+            Phase::Backlog | Phase::Live => {}
         }
+        self.go_on(link, id);
+    }
+
+    /// Has a subscription served again that is not live.
+    fn go_on(&mut self, link: LinkId, id: u32) {
         if self
             .subscription(link, id)
             .is_some_and(|own| !matches!(own.phase, Phase::Live))
         {
-            self.work.push_back(work);
+            self.work.push_back(Work::Subscription(link, id));
         }
+    }
+
+    fn serve_backlog(&mut self, (link, id): Key, prefix: Prefix, sent: u64) {
+        let scan = Scan {
+            prefix,
+            direction: Direction::Above(sent),
+            limit: limits::CHUNKS_PER_FRAME,
+            now: self.now,
+        };
+        let place = (prefix, sent, id);
+        match self.pages.piece(place, self.now, || self.store.scan(&scan)) {
+            Ok(piece) => self.send_backlog(link, id, piece),
+            Err(error) => return self.cannot_read(link, error),
+        }
+        self.go_on(link, id);
     }
 
     /// What a peer asked for cannot be read now: it asks again after a reconnect.
@@ -204,31 +224,30 @@ impl<S: Store> Node<S> {
         self.links.get_mut(&link)?.subscriptions.get_mut(&id)
     }
 
-    fn send_backlog(&mut self, link: LinkId, id: u32, page: Page) {
+    fn send_backlog(&mut self, link: LinkId, id: u32, piece: Piece) {
         let last = self.store.last_sequence();
         let Some(subscription) = self.subscription(link, id) else {
             return;
         };
-        let sent = if page.end {
+        let sent = if piece.end {
             last
         } else {
-            page.position.min(last)
+            piece.position.min(last)
         };
         subscription.sent = sent;
-        if page.end {
+        if piece.end {
             subscription.phase = Phase::Live;
         }
-        self.send_chunks(link, id, &page.chunks);
-        if page.end || !page.chunks.is_empty() {
-            let cursor = self.store.id().cursor(sent);
-            self.send(
-                link,
-                &Frame::CaughtUp {
-                    id,
-                    cursor,
-                    live: page.end,
-                },
-            );
+        for grant in piece.grants {
+            self.send_grants(link, grant);
+        }
+        if piece.chunks > 0 {
+            self.counters.delivered += piece.chunks as u64;
+            self.send_bytes(link, piece.bytes);
+        }
+        if piece.end || piece.chunks > 0 {
+            let (cursor, live) = (self.store.id().cursor(sent), piece.end);
+            self.send(link, &Frame::CaughtUp { id, cursor, live });
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use proto::{Frame, Order, Registration, Signer, Start};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
@@ -30,18 +30,36 @@ pub struct Options {
     /// Connections that say one byte a second.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     slow: usize,
+    /// Only these.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "stalled,slow,junk,squatter",
+        value_delimiter = ',',
+        value_name = "ATTACK,…"
+    )]
+    attacks: Vec<Attack>,
 }
 
-#[derive(Clone, Copy)]
-enum Attack {
+/// What somebody does beside the honest pair.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Attack {
+    /// Nothing.
+    #[value(skip)]
     None,
+    /// A reader that reads nothing.
     Stalled,
+    /// Connections that say one byte a second.
     Slow,
+    /// Chunks with wrong signatures.
     Junk,
+    /// Chunks under the names of the honest device.
     Squatter,
 }
 
 const P99: &str = "p99 ms";
+/// As long as a slow connection lasts, and its pause.
+const SPREAD: Duration = Duration::from_secs(6);
 /// The pair's team; attackers have another.
 const TEAM: u32 = 2;
 const OTHER_TEAM: u32 = 4;
@@ -56,6 +74,9 @@ pub async fn run(options: &Options, report: &mut Report) -> Result<()> {
         (Attack::Junk, "a flood of junk signatures"),
         (Attack::Squatter, "a squatter"),
     ] {
+        if attack != Attack::None && !options.attacks.contains(&attack) {
+            continue;
+        }
         let mut rows = Vec::new();
         for _ in 0..report.runs() {
             rows.push(once(options, attack, name).await?);
@@ -159,9 +180,12 @@ async fn begin(
             });
         }
         Attack::Slow => {
-            for _ in 0..options.slow {
+            let slow = options.slow as f64;
+            for number in 0..options.slow {
                 let address = relay.address.clone();
                 attackers.spawn(async move {
+                    // Each at a time of its own: many handshakes at once are another attack.
+                    tokio::time::sleep(SPREAD.mul_f64(number as f64 / slow)).await;
                     // Refused or cut off: it comes again, as such clients do.
                     loop {
                         if let Ok(link) = Link::open(&address, Transport::Tls).await {
@@ -171,7 +195,7 @@ async fn begin(
                     }
                 });
             }
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(SPREAD).await;
         }
         Attack::Junk | Attack::Squatter => {
             let squat = matches!(attack, Attack::Squatter);
