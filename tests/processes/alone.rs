@@ -36,13 +36,18 @@ impl Alone {
         Self::of(command, &directory.with_extension("log"))
     }
 
-    /// Starts a program that behaves as it.
+    /// Starts a program that behaves as it, without a keyring: a test must not write into that of
+    /// whoever runs it.
     pub fn of(mut command: Command, log: &Path) -> Self {
+        command.envs(NO_KEYRING);
+        Self::at_its_keyring(command, log)
+    }
+
+    /// The same with the keyring that the command's environment names.
+    pub fn at_its_keyring(mut command: Command, log: &Path) -> Self {
         let (control, theirs) = Control::pair().unwrap();
         let log = File::create(log).unwrap();
         let process = command
-            // A test must not write into the keyring of whoever runs it.
-            .envs(NO_KEYRING)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(log)

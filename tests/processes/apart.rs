@@ -163,7 +163,7 @@ impl Laptop<'_> {
     /// Keeps the device running: Secure, Net, and a door.
     fn open(&self) -> Open {
         let endpoint = self.machine.within(|| {
-            let endpoint = Endpoint::start(&self.person.directory).unwrap();
+            let endpoint = Endpoint::start_for_test(&self.person.directory).unwrap();
             let passphrase = Passphrase::new(self.person.passphrase().unwrap());
             endpoint.unlock(passphrase).unwrap();
             endpoint

@@ -9,6 +9,7 @@ mod bad_input;
 mod client;
 mod full_disk;
 mod hygiene;
+mod keyring;
 mod laptops;
 mod machine;
 mod main_job;
@@ -19,6 +20,7 @@ mod passphrase;
 mod restore;
 mod scene;
 mod taken_over;
+mod terminal;
 mod words;
 
 /// As treeline-secure has it: a test that looks into memory runs Secure's code in this program.

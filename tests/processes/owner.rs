@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use xtask::people::{CHANNEL, Person};
-use xtask::process::{binary, child_of, signal};
+use xtask::process::{NO_KEYRING, binary, child_of, signal};
 
 use crate::client::Alone;
 use crate::scene::{Scene, command, refused, until};
@@ -14,6 +14,7 @@ use crate::scene::{Scene, command, refused, until};
 /// A client that waits for messages, with its Secure and its Net; ended when it is dropped.
 struct Waiting {
     client: Child,
+    starter: u32,
     secure: u32,
     net: u32,
 }
@@ -31,6 +32,7 @@ impl Waiting {
         ];
         let client = Command::new(binary("treeline-chat").unwrap())
             .args(person.arguments(&tail))
+            .envs(NO_KEYRING)
             .stdin(Stdio::null())
             .stdout(File::create(out).unwrap())
             .spawn()
@@ -39,15 +41,17 @@ impl Waiting {
             fs::read(out).unwrap().contains(&b'\n')
         });
         let part = |name| child_of(client.id(), name).unwrap();
-        let (secure, net) = (part("treeline-secure"), part("treeline-net"));
         Self {
+            starter: part("treeline-starter"),
+            secure: part("treeline-secure"),
+            net: part("treeline-net"),
             client,
-            secure,
-            net,
         }
     }
 
+    /// And its starter, which would end a Secure or a Net that does not end.
     fn kill_client(&mut self) {
+        signal(self.starter, "KILL");
         self.client.kill().unwrap();
         self.client.wait().unwrap();
     }
@@ -83,7 +87,23 @@ fn a_profile_in_use_is_refused_by_name() {
     assert!(teams(alice).status.success());
 }
 
-/// A client that was killed leaves a Secure and a Net that end by themselves. A new client waits for
+/// A client that was killed leaves a starter that ends by itself, and Secure and Net with it.
+#[test]
+fn after_a_killed_client_the_next_one_starts() {
+    let scene = Scene::new();
+    let alice = &scene.people[0];
+    scene.say(1, "good morning");
+    for _ in 0..5 {
+        let mut waiting = Waiting::start(alice, &scene.folder().join("waiting.out"));
+        waiting.client.kill().unwrap();
+        waiting.client.wait().unwrap();
+        let next = teams(alice);
+        let line = String::from_utf8_lossy(&next.stderr);
+        assert!(next.status.success(), "{line}");
+    }
+}
+
+/// A starter that was killed too leaves a Secure and a Net that end by themselves. A new client waits for
 /// them; when they do not end, it says so and touches nothing.
 #[test]
 fn what_a_killed_client_leaves_does_not_overlap_with_the_next() {

@@ -12,11 +12,12 @@ use xtask::people::{CHANNEL, Person, provision};
 use xtask::process::{NO_KEYRING, binary};
 use xtask::tree::Tree;
 
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "treeline-relay",
     "treeline-net",
     "treeline-secure",
     "treeline-keyring",
+    "treeline-starter",
     "treeline-chat",
     "treeline-member",
     "treeline-dump",

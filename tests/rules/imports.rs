@@ -18,7 +18,10 @@ const TABLE: &[(&str, &[&str])] = &[
         "endpoint-secure",
         &["confinement", "endpoint-secure-api", "proto"],
     ),
-    ("endpoint-secure-client", &["endpoint-secure-api"]),
+    (
+        "endpoint-secure-client",
+        &["confinement", "endpoint-secure-api"],
+    ),
     ("endpoint-secure-keyring", &[]),
     ("endpoint-ui", &["confinement", "endpoint-secure-api"]),
     (

@@ -21,7 +21,8 @@ use rustix::net::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tag {
-    /// Starter to Secure, starter to UI: an end of a new door.
+    /// Starter to Secure, starter to front end: an end of a new door. Terminal front end to starter,
+    /// without a descriptor: the newest door has closed.
     Door = b'D',
     /// Starter to Secure, starter to Net: an end of a new link.
     Link = b'N',
@@ -29,9 +30,9 @@ pub enum Tag {
     Configuration = b'C',
     /// Net to starter to Secure: relays that were found and that somebody has to judge, JSON.
     Relays = b'R',
-    /// Child to starter: `ready`, or why it ends.
+    /// Child to starter: `ready`, or why it ends. Starter to terminal front end: why it ends.
     Line = b'L',
-    /// Child to starter: how it is confined. Starter to Secure: the same behind a part's name.
+    /// Child or front end to starter: how it is confined. Starter to Secure: the same behind a part's name.
     Isolation = b'I',
 }
 
@@ -50,8 +51,8 @@ pub struct Packet {
 #[derive(Debug)]
 pub struct Control {
     socket: OwnedFd,
-    /// The process that made our end and every descriptor that comes over it; `None` for that process.
-    starter: Option<Pid>,
+    /// The only process that may have made what comes over it; `None`: nobody is looked at.
+    maker: Option<Pid>,
 }
 
 impl Control {
@@ -73,8 +74,15 @@ impl Control {
     }
 
     fn ours(socket: OwnedFd) -> Self {
-        let starter = None;
-        Self { socket, starter }
+        let maker = None;
+        Self { socket, maker }
+    }
+
+    /// From now on only descriptors that this process made are accepted: the child at the other end.
+    #[must_use]
+    pub fn only_from(self, child: u32) -> Self {
+        let maker = Pid::from_raw(child.cast_signed());
+        Self { maker, ..self }
     }
 
     /// Takes this process's descriptor 0, which must be the end that the starter gave it.
@@ -83,12 +91,9 @@ impl Control {
     /// If it is not a socket, or not one that the process made which started us.
     pub fn inherited() -> io::Result<Self> {
         let own = std::io::stdin().as_fd().try_clone_to_owned()?;
-        let starter = getppid();
+        let maker = getppid();
         match rustix::net::sockopt::socket_type(&own) {
-            Ok(SocketType::SEQPACKET) if made_by(&own, starter) => Ok(Self {
-                socket: own,
-                starter,
-            }),
+            Ok(SocketType::SEQPACKET) if made_by(&own, maker) => Ok(Self { socket: own, maker }),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "descriptor 0 is no control socket: this program is started by treeline or treeline-chat",
@@ -101,9 +106,15 @@ impl Control {
     /// # Errors
     /// What the system says.
     pub fn try_clone(&self) -> io::Result<Self> {
-        let starter = self.starter;
+        let maker = self.maker;
         let socket = self.socket.try_clone()?;
-        Ok(Self { socket, starter })
+        Ok(Self { socket, maker })
+    }
+
+    /// Sends nothing more: the other side reads the end, and may still answer.
+    pub fn finish(&self) {
+        // The other side may have gone first.
+        shutdown(&self.socket, Shutdown::Write).ok();
     }
 
     /// Ends the socket for every handle to it: both sides read its end. Dropping one handle does not,
@@ -141,21 +152,21 @@ impl Control {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for a packet that is none, or whose descriptor somebody else made
-    /// than who started us; else what the system says.
+    /// than who may; else what the system says.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
         let mut bytes = vec![0; 1 + Self::BODY_BYTES];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let got = match recvmsg(
-            &self.socket,
-            &mut parts,
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        ) {
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            other => other?,
+        let mut receive = || {
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            recvmsg(&self.socket, &mut parts, &mut ancillary, flags)
         };
+        // The other end has gone without reading all; its own last words may still be here.
+        let got = match receive() {
+            Err(rustix::io::Errno::CONNRESET) => receive(),
+            other => other,
+        }?;
         let descriptor = ancillary
             .drain()
             .filter_map(|message| match message {
@@ -168,7 +179,7 @@ impl Control {
         }
         let foreign = descriptor
             .as_ref()
-            .is_some_and(|one| self.starter.is_some() && !made_by(one, self.starter));
+            .is_some_and(|one| self.maker.is_some() && !made_by(one, self.maker));
         let cut = got.flags.contains(ReturnFlags::TRUNC) || got.flags.contains(ReturnFlags::CTRUNC);
         let tag = match bytes[0] {
             b'D' => Some(Tag::Door),
@@ -240,6 +251,17 @@ mod tests {
     }
 
     #[test]
+    fn the_last_words_of_one_who_has_not_listened_are_heard() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let theirs = Control::ours(theirs);
+        ours.send(Tag::Isolation, b"full", None).unwrap();
+        theirs.send(Tag::Line, b"in use", None).unwrap();
+        drop(theirs);
+        assert_eq!(ours.receive().unwrap().unwrap().body, b"in use");
+        assert!(ours.receive().unwrap().is_none());
+    }
+
+    #[test]
     fn closing_is_seen_although_another_handle_is_open() {
         let (ours, theirs) = Control::pair().unwrap();
         let _reader = ours.try_clone().unwrap();
@@ -249,18 +271,28 @@ mod tests {
 
     #[test]
     fn a_pipe_that_another_process_made_is_refused() {
-        let receive = |starter| {
+        let receive = |maker| {
             let (ours, theirs) = Control::pair().unwrap();
             let (_near, far) = stream_pair().unwrap();
             ours.send(Tag::Link, b"", Some(far.as_fd())).unwrap();
             let socket = theirs;
-            Control { socket, starter }.receive()
+            Control { socket, maker }.receive()
         };
         let own = rustix::process::getpid();
         assert!(receive(Some(own)).unwrap().is_some());
         // Of its starter, so this process thinks, it comes not.
         let error = receive(getppid()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn who_has_finished_still_hears() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let theirs = Control::ours(theirs);
+        ours.finish();
+        assert!(theirs.receive().unwrap().is_none());
+        theirs.send(Tag::Line, b"last words", None).unwrap();
+        assert_eq!(ours.receive().unwrap().unwrap().body, b"last words");
     }
 
     #[test]

@@ -40,6 +40,14 @@ impl Owner {
     /// # Errors
     /// [`OwnError`].
     pub fn take(directory: &Path) -> Result<Self, OwnError> {
+        Self::take_for(directory, std::process::id())
+    }
+
+    /// Takes a directory in the name of another process, which a person can end.
+    ///
+    /// # Errors
+    /// [`OwnError`].
+    pub fn take_for(directory: &Path, named: u32) -> Result<Self, OwnError> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.mode(0o600).open(directory.join(FILE))?;
@@ -47,7 +55,7 @@ impl Owner {
         // The lock is what counts: on a full disk it holds without a name.
         file.set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .and_then(|()| writeln!(file, "{named}"))
             .ok();
         Ok(Self { _file: file })
     }

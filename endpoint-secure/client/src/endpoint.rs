@@ -1,30 +1,43 @@
-//! One handle for a front end: a door that is replaced when Secure is started again, its events, and
-//! a passphrase that unlocks it again.
+//! One handle for a terminal front end: a starter of its own, a door that is replaced when Secure is
+//! started again, its events, and a passphrase that unlocks it again.
+//!
+//! The starter is a process apart, so that this one can be confined: it shows text and has what a person
+//! types, and starts nothing any more.
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command as Program, Stdio};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use confinement::{Isolation, Places, Role};
+use endpoint_secure_api::control::{Control, Tag};
 use endpoint_secure_api::door::Door;
 use endpoint_secure_api::{Answer, Code, Command, Event, Lock, Passphrase, Refusal};
 
-use crate::{DoorSink, Pids, StartError, Starter};
+use crate::StartError;
+use crate::starter::sibling;
 
+/// The program that starts Secure and Net for a terminal client.
+const STARTER: &str = "treeline-starter";
 /// Hints wait here, equal ones once; more than this are dropped, and every front end asks anew after
 /// a while anyway.
 const EVENTS: usize = 1024;
 /// How long a call waits for Secure to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the starter may take to have the first door: it may wait for processes of an earlier one.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to end, which is longer than it waits for its own children.
+const END: Duration = Duration::from_secs(10);
 /// A closed door that is not replaced after this long is asked for: its Secure may still run.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// A started endpoint.
+/// A started endpoint. Dropping it ends its processes, and waits for that.
 pub struct Endpoint {
-    starter: Starter,
+    control: Control,
     shared: Arc<Shared>,
 }
 
@@ -43,19 +56,76 @@ struct State {
     closed: Option<Instant>,
     events: VecDeque<Event>,
     passphrase: Option<Passphrase>,
+    /// Why the starter has given up, as it says.
+    last_words: Option<String>,
+    /// The starter is gone.
+    ended: bool,
 }
 
 impl Endpoint {
-    /// Locks the profile in `directory` and starts Secure and Net for it.
+    /// Locks the profile in `directory`, starts Secure and Net for it, and confines this process for
+    /// good: from now on it opens no file but its terminal, and starts nothing. It must not have threads.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(directory: &Path) -> Result<Self, StartError> {
+        let confine = || confinement::enclose(Role::Terminal, &Places::default()).seal();
+        Self::start_with(Program::new(sibling(STARTER)?), directory, confine)
+    }
+
+    /// The same for a test, which does more than show: it is not confined, and what it makes is no
+    /// business of the keyring of whoever runs it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_for_test(directory: &Path) -> Result<Self, StartError> {
+        let mut starter = Program::new(sibling(STARTER)?);
+        starter.env("DBUS_SESSION_BUS_ADDRESS", "disabled:");
+        Self::start_with(starter, directory, || Isolation::None("a test".into()))
+    }
+
+    fn start_with(
+        mut starter: Program,
+        directory: &Path,
+        confine: impl FnOnce() -> Isolation,
+    ) -> Result<Self, StartError> {
+        let (control, theirs) = Control::pair().map_err(StartError::Control)?;
+        starter.arg("--directory").arg(directory);
+        let started = starter.stdin(theirs).stdout(Stdio::null()).spawn();
+        let child = started.map_err(|error| StartError::Program {
+            program: starter.get_program().into(),
+            error,
+        })?;
+        // Our copy of the starter's end goes with it: only then its end is seen here.
+        drop(starter);
+        let control = control.only_from(child.id());
+        let isolation = confine();
+        // A starter that is gone is seen below.
+        let told = isolation.to_string();
+        control.send(Tag::Isolation, told.as_bytes(), None).ok();
+        let reading = control.try_clone().map_err(StartError::Control)?;
         let shared = Arc::new(Shared::default());
         let doors = Arc::clone(&shared);
-        let sink = DoorSink::Here(Box::new(move |stream| Shared::replace(&doors, stream)));
-        let starter = Starter::start(directory, sink)?;
-        Ok(Self { starter, shared })
+        thread::spawn(move || Shared::follow(&doors, &reading));
+        let this = Self { control, shared };
+        this.await_first_door()?;
+        Ok(this)
+    }
+
+    fn await_first_door(&self) -> Result<(), StartError> {
+        let until = Instant::now() + START;
+        let mut state = self.shared.lock();
+        while state.doors == 0 {
+            if let Some(line) = state.failure() {
+                return Err(StartError::LastWords(line));
+            }
+            if Instant::now() >= until {
+                let line = "treeline-starter does not start Secure and Net; try again";
+                return Err(StartError::LastWords(line.into()));
+            }
+            state = self.shared.wait(state, RENEWAL);
+        }
+        Ok(())
     }
 
     /// Asks once, and waits for the answer. When Secure dies meanwhile, the caller does not know
@@ -124,15 +194,11 @@ impl Endpoint {
         }
     }
 
-    /// The children's process ids at this moment.
-    pub fn pids(&self) -> Pids {
-        self.starter.pids()
-    }
-
     /// Whether a call refused so may be answered later, without anybody doing anything.
     fn passes(&self, code: Code) -> bool {
-        (code == Code::Unreachable && self.starter.failure().is_none())
-            || (code == Code::Locked && self.shared.lock().passphrase.is_some())
+        let state = self.shared.lock();
+        (code == Code::Unreachable && !state.ended)
+            || (code == Code::Locked && state.passphrase.is_some())
     }
 
     fn pause(&self, length: Duration) {
@@ -146,7 +212,7 @@ impl Endpoint {
             if let Some(door) = &state.door {
                 return Ok(door.clone());
             }
-            if let Some(failure) = self.starter.failure() {
+            if let Some(failure) = state.failure() {
                 return Err(Refusal::new(Code::Unreachable, failure));
             }
             if Instant::now() >= until {
@@ -163,8 +229,28 @@ impl Endpoint {
     fn renew(&self, state: &mut State) {
         if state.closed.is_some_and(|since| since.elapsed() >= RENEWAL) {
             state.closed = Some(Instant::now());
-            self.starter.renew_door();
+            // A starter that is gone has no doors any more.
+            self.control.send(Tag::Door, b"", None).ok();
         }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.control.finish();
+        let until = Instant::now() + END;
+        let mut state = self.shared.lock();
+        while !state.ended && Instant::now() < until {
+            state = self.shared.wait(state, RENEWAL);
+        }
+    }
+}
+
+impl State {
+    fn failure(&self) -> Option<String> {
+        let gone = || "treeline-starter has ended; start this program again".to_owned();
+        self.ended
+            .then(|| self.last_words.clone().unwrap_or_else(gone))
     }
 }
 
@@ -180,6 +266,22 @@ impl Shared {
             .0
     }
 
+    /// Takes what the starter sends, until it ends.
+    fn follow(this: &Arc<Self>, control: &Control) {
+        while let Ok(Some(packet)) = control.receive() {
+            match (packet.tag, packet.descriptor) {
+                (Tag::Door, Some(end)) => Self::replace(this, UnixStream::from(end)),
+                (Tag::Line, None) => {
+                    let line = String::from_utf8_lossy(&packet.body).into_owned();
+                    this.lock().last_words = Some(line);
+                }
+                _ => break,
+            }
+        }
+        this.lock().ended = true;
+        this.changed.notify_all();
+    }
+
     /// Opens a new door in place of the old one, unlocking it first where the passphrase is kept.
     fn replace(this: &Arc<Self>, stream: UnixStream) {
         let Ok(input) = stream.try_clone() else {
@@ -192,6 +294,7 @@ impl Shared {
             state.closed = None;
             state.doors
         };
+        this.changed.notify_all();
         let events = Arc::clone(this);
         let door = Door::new(input, stream, move |event| events.event(number, event));
         let shared = Arc::clone(this);

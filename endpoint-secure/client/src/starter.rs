@@ -7,22 +7,25 @@ mod children;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use endpoint_secure_api::control::Control;
 use thiserror::Error;
 
 use crate::ProfileLock;
+pub(crate) use children::sibling;
 use children::{Children, Report};
 
-/// Where the front end's end of each new door goes.
-pub enum DoorSink {
-    /// To this process: called with each new door, from the starter's thread; it must not block.
-    Here(Box<dyn FnMut(UnixStream) + Send>),
-    /// To a window's process, started and started again like the others.
+/// Who gets the front end's end of each new door.
+#[derive(Debug)]
+pub enum FrontEnd {
+    /// The terminal client that has started this process, over its control socket. The starter ends
+    /// with it.
+    Terminal(Control),
+    /// A window's process, started and started again like the others.
     Window(Window),
 }
 
@@ -35,17 +38,6 @@ pub struct Window {
     pub arguments: Vec<OsString>,
     /// Variables to set for it, and (without a value) to remove.
     pub environment: Vec<(String, Option<String>)>,
-}
-
-/// The children's process ids at this moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pids {
-    /// treeline-secure.
-    pub secure: Option<u32>,
-    /// treeline-net.
-    pub net: Option<u32>,
-    /// The window, where there is one.
-    pub window: Option<u32>,
 }
 
 /// Why an endpoint does not start or go on.
@@ -89,6 +81,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// No control socket can be made.
+    #[error("no processes can be started: {0}")]
+    Control(#[source] io::Error),
     /// A child ended again and again; its own last line.
     #[error("{0}")]
     LastWords(String),
@@ -98,7 +93,6 @@ pub enum StartError {
 /// sockets, waited for, and killed after five seconds.
 pub struct Starter {
     reports: SyncSender<Report>,
-    pids: Arc<Mutex<Pids>>,
     outcome: Arc<Outcome>,
     thread: Option<JoinHandle<()>>,
 }
@@ -118,12 +112,15 @@ impl Starter {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(directory: &Path, sink: DoorSink) -> Result<Self, StartError> {
-        let lock = ProfileLock::take(directory)?;
+    pub fn start(directory: &Path, front: FrontEnd) -> Result<Self, StartError> {
+        let named = match &front {
+            FrontEnd::Terminal(_) => std::os::unix::process::parent_id(),
+            FrontEnd::Window(_) => std::process::id(),
+        };
+        let lock = ProfileLock::take_for(directory, named)?;
         let (reports, incoming) = sync_channel(REPORTS);
         let outcome = Arc::new(Outcome::default());
-        let pids = Arc::new(Mutex::new(Pids::default()));
-        let mut children = Children::start(directory, sink, reports.clone(), Arc::clone(&pids))?;
+        let mut children = Children::start(directory, front, reports.clone())?;
         let done = Arc::clone(&outcome);
         let thread = thread::spawn(move || {
             let result = children.serve(&incoming);
@@ -134,24 +131,12 @@ impl Starter {
         });
         Ok(Self {
             reports,
-            pids,
             outcome,
             thread: Some(thread),
         })
     }
 
-    /// The children's process ids.
-    pub fn pids(&self) -> Pids {
-        *self.pids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks for a new door, because the newest has closed.
-    pub fn renew_door(&self) {
-        // A starter that has ended has no doors any more, and a busy one is asked again.
-        self.reports.try_send(Report::DoorClosed).ok();
-    }
-
-    /// Waits until the window has been closed, or a child cannot be kept running.
+    /// Waits until the front end has ended, or a child cannot be kept running.
     ///
     /// # Errors
     /// [`StartError::LastWords`].
@@ -167,11 +152,6 @@ impl Starter {
                 .wait(result)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// Why the starter has given up, if it has.
-    pub fn failure(&self) -> Option<String> {
-        self.outcome.lock().clone()?.err()
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{Endpoint, StartError, default_directory};
 /// How long what was written may take to reach a relay before a command ends without that.
 pub const DEPARTURE: Duration = Duration::from_secs(20);
 
+/// The question for a passphrase that is chosen now.
+const NEW: &str = "New passphrase, six random words are good: ";
 /// A passphrase is no longer than this, in bytes.
 const PASSPHRASE_BYTES: u64 = 1024;
 
@@ -64,7 +66,7 @@ impl From<StartError> for Failure {
 }
 
 impl ProfileOptions {
-    /// Starts the endpoint without unlocking it.
+    /// Starts the endpoint without unlocking it, and confines this process: files have to be read before.
     ///
     /// # Errors
     /// No directory, or [`StartError`].
@@ -85,12 +87,13 @@ impl ProfileOptions {
     /// [`Code::NotFound`] for an empty directory, [`Code::WrongPassphrase`], and all of
     /// [`ProfileOptions::start`].
     pub fn open(&self) -> Result<Endpoint, Failure> {
+        let given = self.given()?;
         let endpoint = self.start()?;
         if lock(&endpoint)? == Lock::Empty {
             let line = "there is no profile in this directory yet: `treeline-chat init` makes one";
             return Err(Failure::new(Code::NotFound, line));
         }
-        endpoint.unlock(self.passphrase("Passphrase: ")?)?;
+        endpoint.unlock(or_typed(given, "Passphrase: ")?)?;
         Ok(endpoint)
     }
 
@@ -99,12 +102,13 @@ impl ProfileOptions {
     /// # Errors
     /// As [`ProfileOptions::open`].
     pub fn open_or_create(&self, user: &str, device: &str) -> Result<Endpoint, Failure> {
+        let given = self.given()?;
         let endpoint = self.start()?;
         if lock(&endpoint)? != Lock::Empty {
-            endpoint.unlock(self.passphrase("Passphrase: ")?)?;
+            endpoint.unlock(or_typed(given, "Passphrase: ")?)?;
             return Ok(endpoint);
         }
-        let passphrase = self.passphrase("New passphrase, six random words are good: ")?;
+        let passphrase = or_typed(given, NEW)?;
         let (user, device) = (user.to_owned(), device.to_owned());
         endpoint.call(&Command::CreateProfile {
             passphrase: passphrase.clone(),
@@ -121,22 +125,12 @@ impl ProfileOptions {
     /// # Errors
     /// As [`ProfileOptions::open`]; [`Code::Usage`] for one that is too short, or not the same twice.
     pub fn change_passphrase(&self, new_file: Option<&Path>) -> Result<(), Failure> {
+        let given = self.given()?;
+        let new = new_file.map(file_line).transpose()?;
         let endpoint = self.start()?;
-        let old = self.passphrase("Passphrase: ")?;
+        let old = or_typed(given, "Passphrase: ")?;
         endpoint.unlock(old.clone())?;
-        let new = match new_file {
-            Some(path) => file_line(path)?,
-            None => {
-                let new = prompted("New passphrase, six random words are good: ")?;
-                if new != prompted("The same again: ")? {
-                    return Err(Failure::new(
-                        Code::Usage,
-                        "the two are not the same; nothing is changed",
-                    ));
-                }
-                new
-            }
-        };
+        let new = new.map_or_else(typed_twice, Ok)?;
         let change = Command::ChangePassphrase {
             old,
             new: new.clone(),
@@ -146,26 +140,39 @@ impl ProfileOptions {
         Ok(())
     }
 
-    /// The passphrase, from where the options say, else from the terminal.
-    ///
-    /// # Errors
-    /// [`Code::Usage`] when it can be read from nowhere.
-    pub fn passphrase(&self, prompt: &str) -> Result<Passphrase, Failure> {
+    /// The passphrase, if the options say where it is.
+    fn given(&self) -> Result<Option<Passphrase>, Failure> {
         if let Some(path) = &self.passphrase_file {
-            return file_line(path);
+            return file_line(path).map(Some);
         }
-        if let Some(number) = self.passphrase_fd {
-            // The descriptor is opened anew through /proc: taking it over would need unsafe code.
-            let path = format!("/proc/self/fd/{number}");
-            let failed = |_| Failure::new(Code::Usage, format!("descriptor {number} is not open"));
-            return first_line(File::open(path).map_err(failed)?);
-        }
-        if !std::io::stdin().is_terminal() {
-            let line = "the passphrase can be read from nowhere: say --passphrase-file FILE";
-            return Err(Failure::new(Code::Usage, line));
-        }
-        prompted(prompt)
+        let Some(number) = self.passphrase_fd else {
+            return Ok(None);
+        };
+        // The descriptor is opened anew through /proc: taking it over would need unsafe code.
+        let path = format!("/proc/self/fd/{number}");
+        let failed = |_| Failure::new(Code::Usage, format!("descriptor {number} is not open"));
+        first_line(File::open(path).map_err(failed)?).map(Some)
     }
+}
+
+fn or_typed(given: Option<Passphrase>, prompt: &str) -> Result<Passphrase, Failure> {
+    if let Some(passphrase) = given {
+        return Ok(passphrase);
+    }
+    if !std::io::stdin().is_terminal() {
+        let line = "the passphrase can be read from nowhere: say --passphrase-file FILE";
+        return Err(Failure::new(Code::Usage, line));
+    }
+    prompted(prompt)
+}
+
+fn typed_twice() -> Result<Passphrase, Failure> {
+    let new = prompted(NEW)?;
+    if new != prompted("The same again: ")? {
+        let line = "the two are not the same; nothing is changed";
+        return Err(Failure::new(Code::Usage, line));
+    }
+    Ok(new)
 }
 
 fn lock(endpoint: &Endpoint) -> Result<Lock, Failure> {
@@ -226,14 +233,15 @@ fn prompted(prompt: &str) -> Result<Passphrase, Failure> {
         .write(true)
         .open("/dev/tty")
         .map_err(failed)?;
-    write!(terminal, "{prompt}").map_err(failed)?;
     let before = rustix::termios::tcgetattr(&terminal).map_err(|e| failed(e.into()))?;
     let mut silent = before.clone();
     silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
     let now = rustix::termios::OptionalActions::Now;
+    // Who types as soon as the question is there must not be shown either.
     rustix::termios::tcsetattr(&terminal, now, &silent).map_err(|e| failed(e.into()))?;
+    let asked = write!(terminal, "{prompt}");
     let mut text = Zeroizing::new(String::new());
-    let read = BufReader::new(&terminal).read_line(&mut text);
+    let read = asked.and_then(|()| BufReader::new(&terminal).read_line(&mut text));
     // Whatever was read, the terminal must show again what is typed.
     rustix::termios::tcsetattr(&terminal, now, &before).map_err(|e| failed(e.into()))?;
     read.map_err(failed)?;
@@ -272,15 +280,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p");
         fs::write(&path, "six words of poem \r\nnot this\n").unwrap();
-        let passphrase = options(Some(path)).passphrase("").unwrap();
+        let passphrase = options(Some(path)).given().unwrap().unwrap();
         assert_eq!(passphrase.expose(), "six words of poem ");
     }
 
     #[test]
     fn a_missing_passphrase_file_is_named() {
-        let failure = options(Some("/nonexistent/p".into()))
-            .passphrase("")
-            .unwrap_err();
+        let options = options(Some("/nonexistent/p".into()));
+        let failure = options.given().unwrap_err();
         assert!(failure.to_string().contains("/nonexistent/p"), "{failure}");
         assert_eq!(failure.0.code.exit_code(), 2);
     }
@@ -296,7 +303,7 @@ mod tests {
             passphrase_fd: Some(number),
             ..options(None)
         };
-        assert_eq!(options.passphrase("").unwrap().expose(), "word");
+        assert_eq!(options.given().unwrap().unwrap().expose(), "word");
     }
 
     #[test]

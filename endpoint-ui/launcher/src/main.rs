@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use endpoint_secure_client::{DoorSink, StartError, Starter, default_directory};
+use endpoint_secure_client::{FrontEnd, StartError, Starter, default_directory};
 
 /// The desktop messenger.
 #[derive(Debug, Parser)]
@@ -59,7 +59,7 @@ fn run(options: &Options) -> Result<(), String> {
     let directory = directory.ok_or("there is no home directory: say --directory DIR")?;
     let window = window::window(&directory, automation(options))?;
     let told = |error: StartError| error.to_string();
-    let starter = Starter::start(&directory, DoorSink::Window(window)).map_err(told)?;
+    let starter = Starter::start(&directory, FrontEnd::Window(window)).map_err(told)?;
     starter.wait().map_err(told)
 }
 

@@ -27,7 +27,9 @@ impl Member {
     /// Starts it on a machine.
     pub fn new(machine: &Machine, folder: &Path, name: &str) -> Self {
         let directory = folder.join(name);
-        let endpoint = machine.inside(|| Endpoint::start(&directory)).unwrap();
+        let endpoint = machine
+            .inside(|| Endpoint::start_for_test(&directory))
+            .unwrap();
         let passphrase = Passphrase::new(format!("{name} walks six miles before breakfast"));
         let create = Command::CreateProfile {
             passphrase: passphrase.clone(),

@@ -40,6 +40,11 @@ fn run(options: &Options) -> Result<(), Failure> {
     if let Some(Job::Passphrase { new_file }) = &options.job {
         return options.profile.change_passphrase(new_file.as_deref());
     }
+    // The file is read before the process is confined.
+    let texts = match &options.job {
+        Some(Job::Send(send)) => send::texts(send)?,
+        _ => Vec::new(),
+    };
     let endpoint = options.profile.open()?;
     match &options.job {
         None | Some(Job::Open) => interactive::run(&endpoint),
@@ -53,7 +58,7 @@ fn run(options: &Options) -> Result<(), Failure> {
             Ok(())
         }
         Some(Job::Decline { team }) => join::decline(&endpoint, join::waiting(&endpoint, *team)?),
-        Some(Job::Send(send)) => send::run(&endpoint, options.json, send),
+        Some(Job::Send(send)) => send::run(&endpoint, options.json, send, &texts),
         Some(Job::Tail(tail)) => read::tail(&endpoint, options.json, tail),
         Some(Job::History { channel, count }) => {
             read::history(&endpoint, options.json, channel, *count)

@@ -22,15 +22,24 @@ const WINDOW: usize = 64;
 /// How long a sending without `--wait` waits for a relay before it ends.
 const SOON: Duration = Duration::from_secs(5);
 
+/// What is to be sent.
+pub fn texts(options: &Send) -> Result<Vec<String>, Failure> {
+    match (&options.lines, &options.text) {
+        (Some(path), _) => lines(path),
+        (None, text) => Ok(vec![text.clone().unwrap_or_default()]),
+    }
+}
+
 /// Carries `send` out.
-pub fn run(endpoint: &Endpoint, json: bool, options: &Send) -> Result<(), Failure> {
+pub fn run(
+    endpoint: &Endpoint,
+    json: bool,
+    options: &Send,
+    texts: &[String],
+) -> Result<(), Failure> {
     let channel = find(endpoint, &options.channel)?;
-    let texts = match (&options.lines, &options.text) {
-        (Some(path), _) => lines(path)?,
-        (None, text) => vec![text.clone().unwrap_or_default()],
-    };
     let batch = options.batch.clone().unwrap_or_else(fresh_batch);
-    let sent = send_all(endpoint, &channel, &texts, &batch)?;
+    let sent = send_all(endpoint, &channel, texts, &batch)?;
     if let Some(wait) = options.wait {
         let limit = Duration::from_secs(options.limit);
         wait_for(endpoint, (&channel, &sent), wait.into(), limit)?;

@@ -27,9 +27,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if let Job::Pages(pages) = &options.job {
         return pages.write::<Options>();
     }
+    if let Job::Passphrase { new_file } = &options.job {
+        return options.profile.change_passphrase(new_file.as_deref());
+    }
     let endpoint = options.profile.open()?;
     match &options.job {
-        Job::Pages(_) => Ok(()),
+        Job::Pages(_) | Job::Passphrase { .. } => Ok(()),
         Job::Org(_) => show_org(&endpoint, json),
         Job::Team(options::Team::Create { name, suite }) => {
             let command = Command::CreateTeam {

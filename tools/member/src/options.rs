@@ -57,6 +57,12 @@ pub enum Job {
     /// Admins of a team.
     #[command(subcommand)]
     Admin(Admin),
+    /// Sets another passphrase of the profile.
+    Passphrase {
+        /// Reads the new one from the first line of this file.
+        #[arg(long, value_name = "FILE")]
+        new_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -182,22 +182,35 @@ pub fn signal(pid: u32, name: &str) {
         .ok();
 }
 
-/// The direct child of a process whose name begins so.
+/// The child of a process that has this name, or its starter's child.
 pub fn child_of(parent: u32, name: &str) -> Option<u32> {
-    let entries = std::fs::read_dir("/proc").ok()?;
-    let pids = entries
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    pids.into_iter().find(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let Some((head, tail)) = stat.rsplit_once(") ") else {
-            return false;
-        };
-        let command = head.split_once('(').map_or("", |(_, command)| command);
-        tail.split(' ').nth(1) == Some(&parent.to_string())
-            && name.starts_with(command)
-            && !command.is_empty()
-    })
+    let all = all();
+    let child = |parent: u32, name: &str| {
+        let is = |one: &&Running| one.parent == parent && name.starts_with(&one.name);
+        all.iter().find(is).map(|one| one.pid)
+    };
+    let starter = || child(parent, "treeline-starter");
+    child(parent, name).or_else(|| child(starter()?, name))
+}
+
+/// A process, with the name that the system keeps: its first 15 letters.
+struct Running {
+    pid: u32,
+    parent: u32,
+    name: String,
+}
+
+fn all() -> Vec<Running> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let running = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (head, tail) = stat.rsplit_once(") ")?;
+        let name = head.split_once('(')?.1.to_owned();
+        let parent = tail.split(' ').nth(1)?.parse().ok()?;
+        Some(Running { pid, parent, name })
+    });
+    running.filter(|one| !one.name.is_empty()).collect()
 }
 
 /// Waits until a file holds a line that begins so, and returns the rest of that line.

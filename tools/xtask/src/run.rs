@@ -41,6 +41,8 @@ const HEADLESS: &[&str] = &[
     "--package",
     "endpoint-secure",
     "--package",
+    "endpoint-secure-client",
+    "--package",
     "endpoint-secure-keyring",
     "--package",
     "chat",

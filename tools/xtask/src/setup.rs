@@ -22,6 +22,7 @@ pub const TESTS: &[&str] = &[
     "avahi-daemon",
     "avahi-utils",
     "dbus-daemon",
+    "gnome-keyring",
     "dnsmasq-base",
 ];
 

@@ -7,13 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use confinement::Isolation;
 use endpoint_secure_api::control::{Control, Packet, Tag, stream_pair};
 
-use crate::{DoorSink, Pids, StartError};
+use crate::{FrontEnd, StartError};
 
 /// Deaths in a row, without `ready` in between, after which a child is given up.
 const TRIES: u32 = 5;
@@ -21,8 +21,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// Who lived so long is started again at once.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
-/// How a terminal front end is confined: what it starts would inherit it.
-const TERMINAL: &[u8] = b"terminal none (it starts treeline-net, which needs the network)";
+/// A front end's isolation before it has said it. Only then Secure's status is without this word.
+const UNHEARD: &[u8] = b"partial (it has not said yet)";
+/// What a part says of its isolation is no longer than this, in bytes.
+const ISOLATION_BYTES: usize = 4096;
 /// A child's log is begun anew above this size.
 const LOG_BYTES: u64 = 1024 * 1024;
 
@@ -42,9 +44,9 @@ pub(super) enum Report {
     Ended(Role, u32, io::Result<ExitStatus>),
     /// A child of this role and start said something.
     Said(Role, u32, Packet),
-    /// The front end's door has closed. Where Secure still runs, it gets a new one.
-    DoorClosed,
-    /// The starter is being dropped.
+    /// The terminal front end said something.
+    Front(Packet),
+    /// The terminal front end is gone, or the starter is being dropped.
     Stop,
 }
 
@@ -74,13 +76,13 @@ impl Child {
 
 pub(super) struct Children {
     directory: PathBuf,
-    sink: DoorSink,
+    front: FrontEnd,
     reports: SyncSender<Report>,
-    pids: Arc<Mutex<Pids>>,
     children: [Child; 3],
     /// The newest network configuration that Secure sent, for a Net that starts later.
     configuration: Option<Vec<u8>>,
-    /// How the other parts said they are confined, for Secure, which tells people.
+    /// How the other parts said they are confined, for Secure, which tells people. The front end's
+    /// stands in the window's place.
     isolation: [Option<Vec<u8>>; 3],
     /// The newest list of relays that Net has found, for a Secure that starts later.
     found: Option<Vec<u8>>,
@@ -89,22 +91,21 @@ pub(super) struct Children {
 impl Children {
     pub(super) fn start(
         directory: &Path,
-        sink: DoorSink,
+        front: FrontEnd,
         reports: SyncSender<Report>,
-        pids: Arc<Mutex<Pids>>,
     ) -> Result<Self, StartError> {
         let directory = directory.to_owned();
         let children = Default::default();
         let mut this = Self {
             directory,
-            sink,
+            front,
             reports,
-            pids,
             children,
             configuration: None,
-            isolation: Default::default(),
+            isolation: [None, None, Some(UNHEARD.to_vec())],
             found: None,
         };
+        this.listen_to_front()?;
         for role in ROLES {
             this.spawn(role)?;
         }
@@ -126,7 +127,7 @@ impl Children {
                 Ok(Report::Ended(Role::Window, _, Ok(status))) if status.success() => return Ok(()),
                 Ok(Report::Ended(role, start, status)) => self.ended(role, start, &status)?,
                 Ok(Report::Said(role, start, packet)) => self.said(role, start, packet),
-                Ok(Report::DoorClosed) => self.wire_door(),
+                Ok(Report::Front(packet)) => self.front_said(packet),
                 Err(RecvTimeoutError::Timeout) => self.restart_due()?,
             }
         }
@@ -183,7 +184,6 @@ impl Children {
             return Err(StartError::LastWords(line));
         }
         child.again = Some(Instant::now() + delay(child.short_lives));
-        self.publish_pids();
         Ok(())
     }
 
@@ -216,10 +216,7 @@ impl Children {
                 self.configuration = Some(packet.body);
                 self.configure_net();
             }
-            (Role::Net | Role::Window, Tag::Isolation) => {
-                self.isolation[role as usize] = Some(packet.body);
-                self.tell_isolation();
-            }
+            (Role::Net | Role::Window, Tag::Isolation) => self.isolated(role, packet.body),
             (Role::Net, Tag::Relays) => {
                 self.found = Some(packet.body);
                 self.tell_found();
@@ -233,10 +230,46 @@ impl Children {
         }
     }
 
+    fn front_said(&mut self, packet: Packet) {
+        match packet.tag {
+            Tag::Door => self.wire_door(),
+            Tag::Isolation => self.isolated(Role::Window, packet.body),
+            // As above.
+            _ => {}
+        }
+    }
+
+    /// Secure ends when it is told what it cannot read: that must not be a child's to choose.
+    fn isolated(&mut self, role: Role, body: Vec<u8>) {
+        let text = str::from_utf8(&body).unwrap_or_default();
+        if body.len() <= ISOLATION_BYTES && text.parse::<Isolation>().is_ok() {
+            self.isolation[role as usize] = Some(body);
+            self.tell_isolation();
+        }
+    }
+
+    /// Reads what a terminal front end says, in a thread of its own.
+    fn listen_to_front(&self) -> Result<(), StartError> {
+        let FrontEnd::Terminal(control) = &self.front else {
+            return Ok(());
+        };
+        let control = control.try_clone().map_err(StartError::Control)?;
+        let reports = self.reports.clone();
+        thread::spawn(move || {
+            while let Ok(Some(packet)) = control.receive() {
+                if reports.send(Report::Front(packet)).is_err() {
+                    return;
+                }
+            }
+            reports.send(Report::Stop).ok();
+        });
+        Ok(())
+    }
+
     fn spawn(&mut self, role: Role) -> Result<(), StartError> {
-        match (&self.sink, role) {
-            (DoorSink::Here(_), Role::Window) => Ok(()),
-            (DoorSink::Window(window), Role::Window) => {
+        match (&self.front, role) {
+            (FrontEnd::Terminal(_), Role::Window) => Ok(()),
+            (FrontEnd::Window(window), Role::Window) => {
                 let mut command = Command::new(&window.program);
                 command.args(&window.arguments);
                 for (key, value) in &window.environment {
@@ -276,7 +309,6 @@ impl Children {
         child.pid = Some(process.id());
         child.started = Some(Instant::now());
         let start = child.start;
-        self.publish_pids();
         let (ends, words) = (self.reports.clone(), self.reports.clone());
         thread::spawn(move || {
             while let Ok(Some(packet)) = reader.receive() {
@@ -316,15 +348,6 @@ impl Children {
             .open(path)
     }
 
-    fn publish_pids(&self) {
-        let [secure, net, window] = self.children.each_ref().map(|child| child.pid);
-        *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = Pids {
-            secure,
-            net,
-            window,
-        };
-    }
-
     /// A new link between Secure and Net. One that cannot be handed over is left: its child is dying,
     /// and its report brings a new one.
     fn wire_link(&mut self) {
@@ -351,13 +374,12 @@ impl Children {
         if control.send(Tag::Door, b"", Some(secure.as_fd())).is_err() {
             return;
         }
-        let window = self.children[Role::Window as usize].control.as_ref();
-        match (&mut self.sink, window) {
-            (DoorSink::Here(door), _) => door(front),
-            (DoorSink::Window(_), Some(window)) => {
-                window.send(Tag::Door, b"", Some(front.as_fd())).ok();
-            }
-            (DoorSink::Window(_), None) => {}
+        let to = match &self.front {
+            FrontEnd::Terminal(control) => Some(control),
+            FrontEnd::Window(_) => self.children[Role::Window as usize].control.as_ref(),
+        };
+        if let Some(to) = to {
+            to.send(Tag::Door, b"", Some(front.as_fd())).ok();
         }
     }
 
@@ -365,13 +387,12 @@ impl Children {
         let Some(secure) = &self.children[Role::Secure as usize].control else {
             return;
         };
-        if matches!(self.sink, DoorSink::Here(_)) {
-            // As below.
-            secure.send(Tag::Isolation, TERMINAL, None).ok();
-        }
+        let terminal = matches!(self.front, FrontEnd::Terminal(_));
         for (role, told) in ROLES.iter().zip(&self.isolation) {
             if let Some(text) = told {
-                let body = [name(*role).as_bytes(), b" ", text].concat();
+                let front = terminal && *role == Role::Window;
+                let part = if front { "terminal" } else { name(*role) };
+                let body = [part.as_bytes(), b" ", text].concat();
                 // A Secure that is gone is told when it is back.
                 secure.send(Tag::Isolation, &body, None).ok();
             }
@@ -408,7 +429,7 @@ fn name(role: Role) -> &'static str {
 }
 
 /// A program beside our own, or one folder up, where a test's are.
-fn sibling(program: &str) -> Result<PathBuf, StartError> {
+pub(crate) fn sibling(program: &str) -> Result<PathBuf, StartError> {
     let own = std::env::current_exe().unwrap_or_default();
     let beside: Vec<_> = own
         .ancestors()
