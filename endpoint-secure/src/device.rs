@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use confinement::Isolation;
 use endpoint_secure_api::{
-    Answer, Code, Command, Connectivity, Lock as LockState, Passphrase, Reach, Refusal, Status,
+    Answer, Code, Command, Connectivity, Lock as LockState, LockCause, Passphrase, Reach, Refusal,
+    Status,
 };
 use proto::{Frame, Hello, Tier, Timestamp};
 
@@ -100,6 +101,8 @@ pub struct Device {
     clean_at: Option<Timestamp>,
     /// When a person last did something.
     last_act: Timestamp,
+    /// Why it was locked last.
+    lock_cause: LockCause,
 }
 
 impl Device {
@@ -123,6 +126,7 @@ impl Device {
             found: Vec::new(),
             clean_at: None,
             last_act: Timestamp::default(),
+            lock_cause: LockCause::default(),
         })
     }
 
@@ -149,10 +153,13 @@ impl Device {
                 self.isolation.insert(part, isolation);
             }
             Event::Found(json) => self.found(&json, now),
-            Event::Resumed => self.forget_if(now, |session, _| session.locks_on_suspend()),
+            Event::Resumed => {
+                let slept = |session: &Session, _| session.locks_on_suspend();
+                self.forget_if(now, LockCause::Sleep, slept);
+            }
             Event::Tick => self.in_session(now, Session::tick),
         }
-        self.forget_if(now, |session, last_act| {
+        self.forget_if(now, LockCause::Idle, |session, last_act| {
             session.locks_at(last_act).is_some_and(|at| at <= now)
         });
         self.pursue(now);
@@ -217,7 +224,11 @@ impl Device {
                 Ok(Answer::Done)
             }
             Command::Lock => {
-                self.forget(now);
+                self.forget(now, LockCause::Person);
+                Ok(Answer::Done)
+            }
+            Command::Present => {
+                self.session()?;
                 Ok(Answer::Done)
             }
             Command::Connectivity => {
@@ -253,6 +264,7 @@ impl Device {
         };
         Ok(Status {
             lock,
+            lock_cause: self.lock_cause,
             profile: self.session.as_deref().map(Session::profile),
             version: env!("CARGO_PKG_VERSION").into(),
             isolation: self.isolation().to_string(),
@@ -338,19 +350,25 @@ impl Device {
         }
     }
 
-    fn forget_if(&mut self, now: Timestamp, when: impl Fn(&Session, Timestamp) -> bool) {
+    fn forget_if(
+        &mut self,
+        now: Timestamp,
+        cause: LockCause,
+        when: impl Fn(&Session, Timestamp) -> bool,
+    ) {
         let last_act = self.last_act;
         if self
             .session
             .as_deref()
             .is_some_and(|session| when(session, last_act))
         {
-            self.forget(now);
+            self.forget(now, cause);
         }
     }
 
-    fn forget(&mut self, now: Timestamp) {
+    fn forget(&mut self, now: Timestamp, cause: LockCause) {
         if self.session.is_some() {
+            self.lock_cause = cause;
             self.in_session(now, Session::link_closing);
             self.drain_session();
             self.last_id = self.session.take().map_or(0, |session| session.last_id());

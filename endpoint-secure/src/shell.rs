@@ -21,6 +21,7 @@ use proto::{Frame, FrameDecoder, Timestamp};
 use rustix::time::ClockId;
 
 use crate::device::{Asker, Device, Effect, Event};
+use crate::locking::Clocks;
 
 /// Inputs that wait for the device, at most.
 const INPUTS: usize = 256;
@@ -32,8 +33,6 @@ const POOL: usize = 2;
 const OUTPUTS: usize = 4096;
 /// The longest sleep.
 const IDLE: Duration = Duration::from_secs(60);
-/// The two clocks are not read at the same moment.
-const NAP: Duration = Duration::from_secs(1);
 /// Bytes that are written to the network process at once, about.
 const WRITE: usize = 32 * 1024;
 
@@ -125,8 +124,8 @@ pub struct Shell {
     door: Option<Pipe<DoorFrame>>,
     net: Option<Pipe<Frame>>,
     pipes: u64,
-    /// How long the machine has slept since it started.
-    slept: Duration,
+    /// When the machine was last looked at, to see whether it has slept.
+    clocks: Clocks,
 }
 
 impl Shell {
@@ -158,7 +157,7 @@ impl Shell {
             door: None,
             net: None,
             pipes: 0,
-            slept: slept(),
+            clocks: clocks(),
         })
     }
 
@@ -180,11 +179,11 @@ impl Shell {
 
     /// Before anything else that happens after it.
     fn notice_sleep(&mut self) {
-        let slept = slept();
-        if slept > self.slept + NAP {
+        let clocks = clocks();
+        if clocks.slept_since(&self.clocks) {
             self.device.handle(Event::Resumed, now());
         }
-        self.slept = slept;
+        self.clocks = clocks;
     }
 
     /// When the starter is gone, the control thread ends the process.
@@ -401,13 +400,15 @@ fn isolation(body: &[u8]) -> Option<(String, Isolation)> {
     Some((part.to_owned(), text.parse().ok()?))
 }
 
-/// One clock goes on while the machine sleeps, the other does not.
-fn slept() -> Duration {
+fn clocks() -> Clocks {
     let since = |clock| {
         let time = rustix::time::clock_gettime(clock);
         Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
     };
-    since(ClockId::Boottime).saturating_sub(since(ClockId::Monotonic))
+    Clocks {
+        through_sleep: since(ClockId::Boottime),
+        awake: since(ClockId::Monotonic),
+    }
 }
 
 fn now() -> Timestamp {

@@ -2,9 +2,11 @@
 
 export type Lock = "empty" | "locked" | "unlocked";
 
+export type LockCause = "start" | "person" | "idle" | "sleep";
+
 export type Locking = { 
 /**
- * After so many minutes in which nobody wrote or changed anything; 0 for never.
+ * After so many minutes in which nobody was there; 0 for never.
  */
 idleMinutes: number, 
 /**
@@ -122,6 +124,10 @@ export type Status = {
  * Whether the keys are in memory.
  */
 lock: Lock, 
+/**
+ * Why they are not, where there is a profile.
+ */
+lockCause: LockCause, 
 /**
  * The profile, when unlocked.
  */
@@ -658,7 +664,7 @@ serve: boolean | null, } | { "command": "locking" } | { "command": "setLocking",
 /**
  * From now on.
  */
-locking: Locking, } | { "command": "connectivity" };
+locking: Locking, } | { "command": "present" } | { "command": "connectivity" };
 
 export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "locking", "value": Locking } | { "answer": "invites", "value": Array<Issued> } | { "answer": "requests", "value": Array<Request> } | { "answer": "preview", "value": Preview } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
 

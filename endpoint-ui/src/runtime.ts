@@ -30,6 +30,7 @@ type Kinds = {
   unlock: "profile";
   lock: "done";
   changePassphrase: "done";
+  present: "done";
   locking: "locking";
   setLocking: "done";
   createOrganisation: "team";

@@ -1,6 +1,6 @@
 // Every word that the page shows, in one place.
 
-import type { Connectivity, Delivery } from "./door";
+import type { Connectivity, Delivery, LockCause } from "./door";
 import type { Action } from "./state/shortcuts";
 
 const many = (n: number, one: string, other: string): string =>
@@ -58,6 +58,30 @@ export const strings = {
     button: "Unlock",
     busy: "Unlocking…",
     wrong: "That passphrase does not open this profile. Try again.",
+    cause: {
+      start: "Your keys and messages are sealed until you unlock them.",
+      person: "You locked this profile.",
+      idle: "Locked, because nobody was here for a while.",
+      sleep: "Locked, because this computer has slept.",
+    } satisfies Record<LockCause, string>,
+  },
+  security: {
+    title: "Lock and passphrase",
+    lead: "While it is locked, no key and no text is in memory. Messages still arrive.",
+    now: "Lock now",
+    idle: "Lock when nobody is here",
+    never: "Never",
+    after: (minutes: number): string =>
+      minutes % 60 === 0 ? `After ${many(minutes / 60, "hour", "hours")}` : `After ${many(minutes, "minute", "minutes")}`,
+    sleep: "Lock when this computer has slept",
+    passphrase: "Change the passphrase",
+    old: "Passphrase until now",
+    fresh: "New passphrase",
+    again: "New passphrase again",
+    button: "Change passphrase",
+    busy: "Changing…",
+    changed: "The passphrase is changed. From now on only the new one opens this profile.",
+    wrong: "That is not the passphrase of this profile. Nothing is changed.",
   },
   start: {
     title: "Where do you want to go?",

@@ -222,6 +222,9 @@ pub enum Command {
         /// From now on.
         locking: Locking,
     },
+    /// Says that a person is there: a key, the pointer, scrolling. It puts off the lock that follows
+    /// idling. Answer: [`Answer::Done`].
+    Present,
     /// Asks for the network's state. Answer: [`Answer::Connectivity`].
     Connectivity,
 }
@@ -233,6 +236,9 @@ impl Command {
     pub const TEXT_LIMIT: usize = 64 * 1024;
     /// The longest life of an invite, in hours.
     pub const INVITE_HOURS: u32 = 30 * 24;
+    /// A front end says [`Command::Present`] at most so often, in milliseconds: shorter than the
+    /// shortest time of idling.
+    pub const PRESENCE_MS: u64 = 20_000;
     /// The longest name of a person, device, team or channel, in characters.
     pub const NAME_LIMIT: usize = 64;
 }

@@ -23,6 +23,20 @@ plain! {
         Unlocked,
     }
 
+    /// Why a profile is locked.
+    #[derive(Copy, Default)]
+    pub enum LockCause {
+        /// Nobody has unlocked it since Secure was started.
+        #[default]
+        Start,
+        /// A person locked it.
+        Person,
+        /// Nobody did anything for as long as was set.
+        Idle,
+        /// The machine has slept.
+        Sleep,
+    }
+
     /// The MLS cipher suite of a team, fixed when the team is created.
     #[derive(Copy, Default)]
     pub enum Suite {
@@ -122,7 +136,7 @@ plain! {
 
     /// When a profile locks by itself.
     pub struct Locking {
-        /// After so many minutes in which nobody wrote or changed anything; 0 for never.
+        /// After so many minutes in which nobody was there; 0 for never.
         pub idle_minutes: u32,
         /// When the machine has slept.
         pub on_suspend: bool,
@@ -132,6 +146,8 @@ plain! {
     pub struct Status {
         /// Whether the keys are in memory.
         pub lock: Lock,
+        /// Why they are not, where there is a profile.
+        pub lock_cause: LockCause,
         /// The profile, when unlocked.
         pub profile: Option<Profile>,
         /// The version of treeline-secure.
@@ -414,7 +430,7 @@ plain! {
     }
 }
 
-/// Sleeping locks, idling does not: who reads does nothing that is seen.
+/// Sleeping locks; idling does where a person wants it.
 impl Default for Locking {
     fn default() -> Self {
         Self {

@@ -334,6 +334,7 @@ impl Session {
             | Command::Unlock { .. }
             | Command::ChangePassphrase { .. }
             | Command::Lock
+            | Command::Present
             | Command::Connectivity => refuse(Code::Usage, "that is not for an open profile"),
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use endpoint_secure::device::{Asker, Device, Effect, Event};
-use endpoint_secure_api::{Answer, Code, Command, Lock, Locking, Passphrase, Suite};
+use endpoint_secure_api::{Answer, Code, Command, Lock, LockCause, Locking, Passphrase, Suite};
 use proto::{Frame, Reconcile};
 
 use crate::hub::{CHEAP, PASSPHRASE, World};
@@ -29,6 +29,7 @@ fn a_locked_device_answers_three_commands() {
         panic!("no status");
     };
     assert_eq!((status.lock, status.profile), (Lock::Locked, None));
+    assert_eq!(status.lock_cause, LockCause::Person);
     let wrong = world.ask(0, unlock("wrong")).unwrap_err();
     assert_eq!(wrong.code, Code::WrongPassphrase);
     world.ask(0, unlock(PASSPHRASE)).unwrap();
@@ -45,11 +46,19 @@ fn is_locked(world: &mut World) -> bool {
     }
 }
 
+fn cause(world: &mut World) -> LockCause {
+    match world.ask(0, Command::Status).unwrap() {
+        Answer::Status(status) => status.lock_cause,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_machine_that_slept_and_a_person_who_left_lock_it() {
     let (mut world, channel) = World::pair(Suite::Classic);
     world.handle(0, Event::Resumed);
     assert!(is_locked(&mut world));
+    assert_eq!(cause(&mut world), LockCause::Sleep);
     assert_eq!(world.ask(0, Command::Teams).unwrap_err().code, Code::Locked);
     world.ask(0, unlock(PASSPHRASE)).unwrap();
     let set = |world: &mut World, idle_minutes, on_suspend| {
@@ -73,8 +82,18 @@ fn a_machine_that_slept_and_a_person_who_left_lock_it() {
     world.say(1, channel, "good");
     world.settle();
     assert!(!is_locked(&mut world));
+    // Who only reads is there.
+    world.ask(0, Command::Present).unwrap();
+    wait(&mut world, 9);
+    world.ask(0, Command::Teams).unwrap();
+    assert!(!is_locked(&mut world));
     wait(&mut world, 2);
     assert!(is_locked(&mut world));
+    assert_eq!(cause(&mut world), LockCause::Idle);
+    assert_eq!(
+        world.ask(0, Command::Present).unwrap_err().code,
+        Code::Locked
+    );
     // It is kept.
     world.ask(0, unlock(PASSPHRASE)).unwrap();
     wait(&mut world, 11);

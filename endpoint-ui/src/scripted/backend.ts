@@ -1,7 +1,7 @@
 // A backend without Secure, for a plain browser: a small world that answers, grows and echoes.
 // Only in `--mode scripted`; a product build does not contain it.
 
-import type { Answer, Channel, Command, Device, Message, Refusal, Team } from "../door";
+import type { Answer, Channel, Command, Device, LockCause, Locking, Message, Refusal, Team } from "../door";
 import type { Backend, Hint } from "../runtime";
 import { channelKey, messageKey, teamKey } from "../state/keys";
 
@@ -17,10 +17,14 @@ const words = [
   "The water is back in wing B; please boil it until tomorrow.",
 ];
 
-/** Makes one. `?lock=empty|locked` and `?teams=0` in the address choose where it begins. */
+/**
+ * Makes one. `?lock=empty|locked`, `?cause=person|idle|sleep` and `?teams=0` in the address choose where
+ * it begins.
+ */
 export function backend(): Backend {
   const query = new URLSearchParams(location.search);
   const world = new World(query.get("lock") ?? "unlocked", query.get("teams") !== "0");
+  world.cause = (query.get("cause") as LockCause | null) ?? "start";
   return {
     call: (command) => {
       // As through the window's process: values, not objects that are shared.
@@ -37,7 +41,12 @@ export function backend(): Backend {
 
 class World {
   listener: (hint: Hint) => void = () => {};
+  cause: LockCause = "start";
   #lock: "empty" | "locked" | "unlocked";
+  /** Any but `wrong`, until one is chosen. */
+  #passphrase: string | null = null;
+  #locking: Locking = { idleMinutes: 0, onSuspend: true };
+  #idle: ReturnType<typeof setTimeout> | undefined;
   #teams: Team[] = [];
   #channels = new Map<string, Channel[]>();
   #messages = new Map<string, Message[]>();
@@ -59,12 +68,24 @@ class World {
         return { answer: "status", value: this.#status() };
       case "createProfile":
       case "unlock":
-        if (command.passphrase === "wrong") throw refusal("wrongPassphrase", "wrong passphrase");
+        this.#opens(command.passphrase);
         this.#lock = "unlocked";
+        this.#present();
         return { answer: "profile", value: this.#profile() };
       case "lock":
-        this.#lock = "locked";
-        this.listener({ event: "lock", value: "locked" });
+        this.#locks("person");
+        return { answer: "done" };
+      case "present":
+        if (this.#lock !== "unlocked") throw refusal("locked", "the profile is locked");
+        this.#present();
+        return { answer: "done" };
+      case "changePassphrase":
+        this.#opens(command.old);
+        this.#passphrase = command.new;
+        return { answer: "done" };
+      case "setLocking":
+        this.#locking = command.locking;
+        this.#present();
         return { answer: "done" };
       case "teams":
         return { answer: "teams", value: this.#teams };
@@ -103,7 +124,6 @@ class World {
         return { answer: "team", value: this.#team(5 + this.#teams.length, command.name, ["general"]) };
       case "createChannel":
         return { answer: "channel", value: this.#channel(command.team, command.name) };
-      case "changePassphrase":
       case "revokeInvite":
       case "decline":
       case "addDevice":
@@ -114,14 +134,31 @@ class World {
       case "refuseRelay":
       case "forgetRelay":
       case "serveLan":
-      case "changePassphrase":
-      case "setLocking":
         return { answer: "done" };
       case "locking":
-        return { answer: "locking", value: { idleMinutes: 0, onSuspend: true } };
+        return { answer: "locking", value: this.#locking };
       case "relays":
         return { answer: "relays", value: [] };
     }
+  }
+
+  #opens(passphrase: string) {
+    const right = this.#passphrase === null ? passphrase !== "wrong" : passphrase === this.#passphrase;
+    if (!right) throw refusal("wrongPassphrase", "the passphrase does not open this profile");
+  }
+
+  #locks(cause: LockCause) {
+    clearTimeout(this.#idle);
+    this.#lock = "locked";
+    this.cause = cause;
+    this.listener({ event: "lock", value: "locked" });
+  }
+
+  /** Somebody is there: the time of idling begins anew. */
+  #present() {
+    clearTimeout(this.#idle);
+    const minutes = this.#locking.idleMinutes;
+    if (minutes > 0) this.#idle = setTimeout(() => this.#locks("idle"), minutes * MINUTE);
   }
 
   #profile() {
@@ -133,6 +170,7 @@ class World {
     const unlocked = this.#lock === "unlocked";
     return {
       lock: this.#lock,
+      lockCause: this.cause,
       profile: unlocked ? this.#profile() : null,
       version: "0.1.0",
       isolation: "none: a plain browser",

@@ -1,8 +1,9 @@
 // What the page knows: whether Secure is unlocked, the network, the teams and the open channel.
 
-import type { Channel, ChannelId, Connectivity, Lock, Profile, Team, TeamId } from "../door";
+import type { Channel, ChannelId, Connectivity, Lock, LockCause, Profile, Team, TeamId } from "../door";
 import { ask, type Hint, listen, Refused } from "../runtime";
 import { channelKey, teamKey } from "./keys";
+import { bounded } from "./presence";
 import { Timeline } from "./timeline.svelte";
 
 /** A line that shows for a while. */
@@ -17,6 +18,7 @@ const NOTICE_MS = 12_000;
 class App {
   /** `null` until Secure has answered. */
   lock = $state<Lock | null>(null);
+  lockCause = $state<LockCause>("start");
   profile = $state.raw<Profile | null>(null);
   isolation = $state("");
   version = $state("");
@@ -86,6 +88,7 @@ class App {
   async refresh(): Promise<void> {
     const status = await ask({ command: "status" });
     this.profile = status.profile;
+    this.lockCause = status.lockCause;
     this.isolation = status.isolation;
     this.version = status.version;
     this.connectivity = status.connectivity;
@@ -141,6 +144,12 @@ class App {
   async lockNow(): Promise<void> {
     await ask({ command: "lock" }).catch((error) => this.tell(error));
   }
+
+  /** A key, the pointer, scrolling: who only reads is not to be locked out. Told now and then. */
+  readonly present = bounded(() => {
+    // One that is locked needs nobody, and one that is started again is asked later.
+    if (this.lock === "unlocked") ask({ command: "present" }).catch(() => {});
+  });
 
   /** Everything of the current profile that is still shown goes when it locks. */
   #locked(lock: Lock): void {

@@ -3,9 +3,9 @@
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use endpoint_secure_api::{Anchor, Channel, Delivery, Event, Message, MessageId, Reach};
+use endpoint_secure_api::{Anchor, Channel, Command, Delivery, Event, Message, MessageId, Reach};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::terminal::{Failure, departed};
 
@@ -24,6 +24,8 @@ struct Session<'a> {
     reader: Reader,
     /// The newest own message, and the delivery that was last printed for it.
     newest: Option<(MessageId, Delivery)>,
+    /// When Secure was last told that a person is here.
+    present: Option<Instant>,
 }
 
 /// Runs until `/quit` or the end of the input.
@@ -34,6 +36,7 @@ pub fn run(endpoint: &Endpoint) -> Result<(), Failure> {
         channel: None,
         reader: Reader::default(),
         newest: None,
+        present: None,
     };
     session.open_first()?;
     loop {
@@ -97,7 +100,18 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Whatever is typed, and be it an empty line.
+    fn is_present(&mut self) -> Result<(), Failure> {
+        let often = Duration::from_millis(Command::PRESENCE_MS);
+        if self.present.is_none_or(|at| at.elapsed() >= often) {
+            self.endpoint.call(&Command::Present)?;
+            self.present = Some(Instant::now());
+        }
+        Ok(())
+    }
+
     fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.is_present()?;
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "" if rest.is_empty() => Ok(()),
