@@ -4,13 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use xtask::process::{binary, child_of, signal};
 
-use crate::desk::display_with;
+use crate::desk::{at, display_with};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A desktop without a window has one colour, an empty window a few; text has many.
@@ -25,13 +24,9 @@ fn every_thread_of_the_window_is_confined_and_the_page_is_drawn() {
     fs::create_dir(&frames).unwrap();
     let (mut display, name) = display_with((WIDTH, HEIGHT), &["-fbdir", frames.to_str().unwrap()]);
     let profile = folder.path().join("profile");
-    let mut launcher = Command::new(binary("treeline").unwrap())
+    let mut launcher = at(&name, &binary("treeline").unwrap())
         .arg("--directory")
         .arg(&profile)
-        .env("DISPLAY", name)
-        .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
-        .env_remove("WAYLAND_DISPLAY")
-        .stdin(Stdio::null())
         .spawn()
         .unwrap();
     let picture = frames.join("Xvfb_screen0");

@@ -12,7 +12,7 @@ use fantoccini::elements::Element;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use xtask::process::binary;
+use xtask::process::{NO_KEYRING, binary};
 
 /// How long anything may take on a machine with better things to do.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -43,14 +43,10 @@ impl Window {
             .local_addr()
             .unwrap()
             .port();
-        let mut command = Command::new("WebKitWebDriver");
+        let mut command = at(&name, "WebKitWebDriver".as_ref());
         command
             .args(["--host=127.0.0.1", &format!("--port={port}")])
-            .env("DISPLAY", name)
-            .env("TAURI_WEBVIEW_AUTOMATION", "true")
-            .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
-            .env_remove("WAYLAND_DISPLAY")
-            .stdin(Stdio::null());
+            .env("TAURI_WEBVIEW_AUTOMATION", "true");
         if theme == Theme::Dark {
             command.env("GTK_THEME", "Adwaita:dark");
         }
@@ -201,6 +197,18 @@ impl Drop for Window {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A program that draws on a display, and keeps nothing in the keyring of whoever runs the test.
+pub fn at(display: &str, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("DISPLAY", display)
+        .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
+        .env_remove("WAYLAND_DISPLAY")
+        .envs(NO_KEYRING)
+        .stdin(Stdio::null());
+    command
 }
 
 /// An X server without a network, whose number it chooses itself.

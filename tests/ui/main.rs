@@ -6,4 +6,5 @@
 mod chat;
 mod confined;
 mod desk;
+mod lock;
 mod newcomer;
