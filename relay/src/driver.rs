@@ -329,6 +329,15 @@ impl<S: Store> Driver<S> {
             Note::RefusedAbove { name, reason } => {
                 tracing::warn!(%name, "the parent refused a chunk: {reason}");
             }
+            Note::Damaged { name, asked: true } => tracing::error!(
+                %name,
+                "a stored chunk was damaged: it was dropped, and the parent is asked for it"
+            ),
+            Note::Damaged { name, asked: false } => tracing::error!(
+                %name,
+                "a stored chunk was damaged: it was dropped; relays and devices below send it up again \
+                 after a restart, or publish a backup with `treeline-dump undump`"
+            ),
             Note::Store(error) => tracing::error!("{error}"),
             Note::StoreRecovered => tracing::info!("the store works again"),
             Note::Reach(tier, relay) => {

@@ -47,6 +47,11 @@ pub fn render(status: &Status) -> String {
             "Chunks removed because the store was above its size",
             counters.evicted,
         ),
+        (
+            "chunks_damaged_total",
+            "Chunks dropped because their bytes in the store were damaged",
+            counters.damaged,
+        ),
     ] {
         page.single(name, "counter", help, value);
     }

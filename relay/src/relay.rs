@@ -150,8 +150,9 @@ impl Relay {
         let owner = own_directory(&config.directory)?;
         let own = tls::load_or_make(&config.directory.join(RELAY_KEY))?;
         let origins = origins(config)?;
-        let store = SqliteStore::open(&config.directory.join(STORE))?;
+        let mut store = SqliteStore::open(&config.directory.join(STORE))?;
         if config.check_store {
+            // What it drops, the node tells of and asks the parent for.
             store.check()?;
         }
         let listen = |source| StartError::Listen {

@@ -99,6 +99,9 @@ pub struct Counts {
     pub expired: u64,
     /// Chunks removed because the store was above its size.
     pub evicted: u64,
+    /// Chunks dropped because their bytes in the store were damaged.
+    #[serde(default)]
+    pub damaged: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Links closed, by what the peer did.
@@ -200,6 +203,7 @@ fn counts(counters: &Counters) -> Counts {
         delivered: counters.delivered,
         expired: counters.expired,
         evicted: counters.evicted,
+        damaged: counters.damaged,
         refused: by_word(&counters.refused),
         misbehaved: by_word(&counters.misbehaved),
     }

@@ -7,6 +7,7 @@ mod alone;
 mod apart;
 mod bad_input;
 mod client;
+mod damage;
 mod full_disk;
 mod hygiene;
 mod keyring;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{Chunk, Cursor, Name, Prefix, Span, Tier, Timestamp};
 use relay_core::store::{
-    Account, Batch, Held, Insert, MemoryStore, Page, Put, Scan, Store, StoreError, StoreId, Stored,
-    Usage,
+    Account, Batch, Damage, Held, Insert, MemoryStore, Page, Put, Scan, Store, StoreError, StoreId,
+    Stored, Usage,
 };
 
 use crate::mutant::Mutant;
@@ -237,6 +237,10 @@ impl Store for Disk {
     fn in_step(&mut self) -> Result<Option<StoreId>, StoreError> {
         self.check()?;
         self.memory.in_step()
+    }
+
+    fn take_damage(&mut self) -> Damage {
+        self.memory.take_damage()
     }
 
     fn usage(&mut self, account: Account) -> Result<Usage, StoreError> {

@@ -17,6 +17,7 @@ mod fetch;
 mod grants;
 mod limits;
 mod link;
+mod mend;
 mod neighbours;
 mod pages;
 mod quota;
@@ -28,6 +29,7 @@ mod upstream;
 use feed::Feed;
 use grants::Grants;
 use link::{Link, Window};
+use mend::Missing;
 use pages::Pages;
 use quota::Bucket;
 pub use snapshot::{ParentSnapshot, Snapshot};
@@ -188,6 +190,13 @@ pub enum Note {
         /// Why.
         reason: Refused,
     },
+    /// A stored chunk was not what was written, and was dropped.
+    Damaged {
+        /// Its name.
+        name: Name,
+        /// Whether the parent is asked for it; an origin has none.
+        asked: bool,
+    },
     /// The store failed: the text is one line.
     Store(StoreError),
     /// The store works again.
@@ -222,6 +231,8 @@ pub struct Counters {
     pub expired: u64,
     /// Chunks removed because the store was above its size.
     pub evicted: u64,
+    /// Chunks dropped because their bytes in the store were damaged.
+    pub damaged: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<Refused, u64>,
     /// Links closed, by what the peer did.
@@ -264,6 +275,7 @@ pub struct Node<S> {
     notes: Bucket,
     /// Names of conflicts that the operator was told of.
     conflicts: BTreeSet<Name>,
+    missing: Missing,
     /// Bytes that wait on all links.
     waiting_bytes: usize,
     /// Whether the store is above its size, and nothing in it may go.
@@ -295,11 +307,13 @@ impl<S: Store> Node<S> {
             store_failed: false,
             notes: Bucket::new(NOTES_PER_SECOND, 1000, now),
             conflicts: BTreeSet::new(),
+            missing: Missing::default(),
             waiting_bytes: 0,
             stuck: false,
         };
         node.grants
             .load(&node.config.origins, &mut node.store, now)?;
+        node.mend();
         Ok(node)
     }
 
@@ -347,6 +361,7 @@ impl<S: Store> Node<S> {
         if self.sweep_at <= self.now {
             self.sweep();
         }
+        self.mend();
     }
 
     /// Commits what was accepted, answers it, and tells every peer to go elsewhere. Nothing is

@@ -171,6 +171,15 @@ pub struct Held {
     pub digest: u128,
 }
 
+/// Chunks that were found to be other than they were written, and were dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Their names, or some thousands of them when they are more.
+    pub names: Vec<Name>,
+    /// How many they are.
+    pub count: u64,
+}
+
 /// On whose account a chunk is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
@@ -270,7 +279,8 @@ pub enum StoreError {
     Damaged(String),
 }
 
-/// A node's disk. One writer: the node. Every call is bounded in time and size.
+/// A node's disk. One writer: the node. Every call is bounded in time and size. A chunk is read as it
+/// was written or not at all.
 pub trait Store {
     /// This store's id.
     fn id(&self) -> StoreId;
@@ -331,6 +341,10 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     fn in_step(&mut self) -> Result<Option<StoreId>, StoreError>;
+
+    /// The chunks that were found damaged since this was asked last. They are dropped, and no
+    /// subscription above resumes behind them.
+    fn take_damage(&mut self) -> Damage;
 
     /// What is kept on an account.
     ///

@@ -184,14 +184,31 @@ fn disk(free: u64, inodes: u64) -> Finding {
 }
 
 fn store(path: &Path) -> Finding {
-    match SqliteStore::open(path).and_then(|store| store.check()) {
-        Ok(()) => Finding::ok("store", "is whole"),
-        Err(error) => Finding::problem(
-            "store",
-            "store-damaged",
+    let (mut first, mut count) = (None, 0_u64);
+    let examined = SqliteStore::open(path).and_then(|store| {
+        store.examine(|name, _| {
+            count += 1;
+            first.get_or_insert(name);
+        })
+    });
+    let problem = |cause, action| Finding::problem("store", "store-damaged", cause, action);
+    match (examined, first) {
+        (Err(error), _) => problem(
             error.to_string(),
             "`treeline-relay run --rebuild` begins an empty one",
         ),
+        (Ok(_), Some(name)) => problem(
+            format!(
+                "{count} chunks in {} are damaged, {name} the first",
+                path.display()
+            ),
+            "look at the disk; the relay drops them at its start, and asks its parent for them",
+        ),
+        (Ok(false), None) => problem(
+            format!("indexes in {} are damaged", path.display()),
+            "look at the disk; the relay makes them again at its start, and loses nothing",
+        ),
+        (Ok(true), None) => Finding::ok("store", "is whole"),
     }
 }
 

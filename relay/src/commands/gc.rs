@@ -1,6 +1,9 @@
 //! `gc`: removes what a relay need not keep any more, and gives the room back to the disk. A running
 //! relay does the first by itself, every minute; the second needs the store for itself.
 
+use std::collections::BTreeMap;
+
+use proto::Name;
 use relay_core::store::Store;
 use serde_json::json;
 
@@ -33,23 +36,12 @@ pub fn gc(options: &Options, dry_run: bool, json: bool) -> Result<(), Failure> {
     })?;
     let mut store = SqliteStore::open(&at.join(STORE)).map_err(StartError::from)?;
     let now = now();
-    let (mut chunks, mut bytes) = (0_usize, 0_u64);
     if dry_run {
-        let mut failure = Ok(());
-        store
-            .expired(now, |name, size| {
-                chunks += 1;
-                bytes += size;
-                failure = match json {
-                    true => print(json!({"version": 1, "name": name.to_string(), "bytes": size})),
-                    false => print(format_args!("{name} {size}")),
-                };
-                failure.is_ok()
-            })
-            .map_err(StartError::from)?;
-        return failure;
+        return list(&store, json);
     }
     let before = (store.bytes(), store_bytes(at));
+    let damaged = store.check().map_err(StartError::from)?;
+    let mut chunks = 0_usize;
     loop {
         let removed = store.expire(now, CHUNKS).map_err(StartError::from)?;
         chunks += removed;
@@ -58,13 +50,46 @@ pub fn gc(options: &Options, dry_run: bool, json: bool) -> Result<(), Failure> {
         }
     }
     store.compact().map_err(StartError::from)?;
-    bytes += before.0 - store.bytes();
+    let bytes = before.0.saturating_sub(store.bytes());
     let freed = before.1.saturating_sub(store_bytes(at));
     if json {
-        print(json!({"version": 1, "chunks": chunks, "bytes": bytes, "freed_bytes": freed}))
+        print(json!({
+            "version": 1, "chunks": chunks, "damaged": damaged, "bytes": bytes, "freed_bytes": freed
+        }))
     } else {
+        let what = match damaged {
+            0 => String::new(),
+            damaged => format!(" and {damaged} damaged ones, which the parent will be asked for,"),
+        };
         print(format_args!(
-            "removed {chunks} chunks of {bytes} bytes; the store is {freed} bytes smaller"
+            "removed {chunks} chunks{what} of {bytes} bytes; the store is {freed} bytes smaller"
         ))
     }
+}
+
+/// What would go: damaged chunks, then expired ones.
+fn list(store: &SqliteStore, json: bool) -> Result<(), Failure> {
+    let mut damaged = BTreeMap::new();
+    store
+        .examine(|name, size| {
+            damaged.insert(name, size);
+        })
+        .map_err(StartError::from)?;
+    let show = |name: Name, size: u64| match json {
+        true => print(json!({"version": 1, "name": name.to_string(), "bytes": size})),
+        false => print(format_args!("{name} {size}")),
+    };
+    for (name, size) in &damaged {
+        show(*name, *size)?;
+    }
+    let mut failure = Ok(());
+    store
+        .expired(now(), |name, size| {
+            if !damaged.contains_key(&name) {
+                failure = show(name, size);
+            }
+            failure.is_ok()
+        })
+        .map_err(StartError::from)?;
+    failure
 }

@@ -122,6 +122,12 @@ fn text(status: &Status) -> String {
             counters.stored, counters.duplicates, counters.delivered
         ),
     ]);
+    if counters.damaged > 0 {
+        let dropped = counters.damaged;
+        lines.push(format!(
+            "damaged        {dropped} chunks of the store, dropped"
+        ));
+    }
     for (reason, count) in &counters.refused {
         lines.push(format!("refused        {count} {reason}"));
     }

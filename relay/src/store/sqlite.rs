@@ -4,59 +4,33 @@
 //! Chunks lie in arrival order (`sequence`, never used again); `place` (origin to team, 78 bits)
 //! finds those of a team's path without a walk through all the others. The index by name also holds
 //! expiry and digest, so that fingerprints are made from it alone: about 60 bytes a chunk, and no
-//! chunk is read. That a name stands there once is seen to by `put`. No SQL leaves this file.
+//! chunk is read. That a name stands there once is seen to by `write`. A chunk's digest stands beside
+//! its bytes, and both are compared whenever it is read. No SQL leaves this module.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bytes::Bytes;
 use proto::{Chunk, Cursor, GrantId, Name, Path as NamePath, Prefix, Span, Tier, Timestamp};
 use relay_core::store::{
-    Account, Batch, Direction, Held, Insert, Page, Progress, Put, ResumePoint, Scan, Store,
-    StoreError, StoreId, Stored, Usage,
+    Account, Batch, Damage, Held, Page, Put, Scan, Store, StoreError, StoreId, Stored, Usage,
 };
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-/// The version of the tables; a file with another one is refused.
-const SCHEMA: i64 = 2;
-/// Rows that one scan looks at, at most, so that a rare prefix cannot hold up the node.
-const ROWS_PER_SCAN: u64 = 2048;
-/// How long another program may hold the file before we give up, in milliseconds.
-const BUSY_MS: u64 = 2000;
+use accounts::{Ledger, all_bytes, read_usage};
+use failure::{damaged, explain};
+use rows::{Damaged, columns, to_sql};
+use schema::{SCHEMA, create, last_sequence, prepare};
+use write::{advance, put, resume};
+
+mod accounts;
+mod damage;
+mod failure;
+mod rows;
+mod scan;
+mod schema;
+mod write;
 
 /// The rows that [`Store::expire`] removes at the time ?1.
 const EXPIRED: &str = "until <= ?1 AND (upward = 0 OR expiry <= ?1)";
-
-const TABLES: &str = "
-CREATE TABLE store (id BLOB NOT NULL, in_step BLOB) STRICT;
-CREATE TABLE chunks (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  name BLOB NOT NULL,
-  place BLOB NOT NULL,
-  expiry INTEGER NOT NULL,
-  until INTEGER NOT NULL,
-  digest BLOB NOT NULL,
-  reached INTEGER NOT NULL,
-  upward INTEGER NOT NULL DEFAULT 0,
-  chunk BLOB NOT NULL
-) STRICT;
-CREATE INDEX chunks_by_place ON chunks (place, sequence);
-CREATE INDEX chunks_by_name ON chunks (name, expiry, digest);
-CREATE INDEX chunks_by_until ON chunks (until, upward, expiry);
-CREATE INDEX chunks_upward ON chunks (sequence, reached) WHERE upward = 1;
-CREATE TABLE resume (
-  upstream BLOB NOT NULL,
-  first BLOB NOT NULL,
-  bits INTEGER NOT NULL,
-  cursor BLOB NOT NULL,
-  PRIMARY KEY (upstream, first, bits)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE accounts (
-  account BLOB NOT NULL PRIMARY KEY,
-  bytes INTEGER NOT NULL,
-  weight BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-";
 
 /// A store in one SQLite file, for one process at a time.
 pub struct SqliteStore {
@@ -65,72 +39,8 @@ pub struct SqliteStore {
     last: u64,
     bytes: u64,
     path: String,
-}
-
-/// What a transaction does to the accounts, written at its end.
-#[derive(Default)]
-struct Ledger {
-    added: BTreeMap<Account, Usage>,
-    removed: BTreeMap<Account, Usage>,
-    bytes_added: u64,
-    bytes_removed: u64,
-}
-
-impl Ledger {
-    fn add(&mut self, name: Name, grant: GrantId, usage: Usage) {
-        self.bytes_added += usage.bytes;
-        for account in Account::of(name, grant) {
-            self.added.entry(account).or_default().add(usage);
-        }
-    }
-
-    fn remove(&mut self, name: Name, grant: GrantId, usage: Usage) {
-        self.bytes_removed += usage.bytes;
-        for account in Account::of(name, grant) {
-            self.removed.entry(account).or_default().add(usage);
-        }
-    }
-
-    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let none = Usage::default();
-        let accounts: BTreeSet<_> = self.added.keys().chain(self.removed.keys()).collect();
-        for account in accounts {
-            let mut usage = read_usage(transaction, *account)?;
-            usage.add(*self.added.get(account).unwrap_or(&none));
-            usage.take(*self.removed.get(account).unwrap_or(&none));
-            if usage == none {
-                transaction
-                    .prepare_cached("DELETE FROM accounts WHERE account = ?1")?
-                    .execute([account.key().as_slice()])?;
-            } else {
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO accounts (account, bytes, weight) VALUES (?1, ?2, ?3)
-                         ON CONFLICT (account) DO UPDATE
-                         SET bytes = excluded.bytes, weight = excluded.weight",
-                    )?
-                    .execute(params![
-                        account.key().as_slice(),
-                        to_sql(usage.bytes),
-                        usage.weight.to_be_bytes().as_slice()
-                    ])?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn read_usage(connection: &Connection, account: Account) -> rusqlite::Result<Usage> {
-    let usage = connection
-        .prepare_cached("SELECT bytes, weight FROM accounts WHERE account = ?1")?
-        .query_row([account.key().as_slice()], |row| {
-            Ok(Usage {
-                bytes: row.get::<_, i64>(0)? as u64,
-                weight: u128::from_be_bytes(row.get(1)?),
-            })
-        })
-        .optional()?;
-    Ok(usage.unwrap_or_default())
+    /// Damage that the node has not been told of.
+    damage: Damage,
 }
 
 impl SqliteStore {
@@ -156,34 +66,17 @@ impl SqliteStore {
                 )));
             }
         }
-        let id: Vec<u8> = connection
-            .query_row("SELECT id FROM store", [], |row| row.get(0))
-            .map_err(explain)?;
-        let id = id.try_into().map_err(|_| damaged(&shown, "it has no id"))?;
+        let id = store_id(&connection, &shown)?;
         let last = last_sequence(&connection).map_err(explain)?;
         let bytes = all_bytes(&connection).map_err(explain)?;
         Ok(Self {
             connection,
-            id: StoreId(id),
+            id,
             last,
             bytes,
             path: shown,
+            damage: Damage::default(),
         })
-    }
-
-    /// Reads all of the file once, and finds pages that are not what SQLite wrote.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`].
-    pub fn check(&self) -> Result<(), StoreError> {
-        let found: String = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|error| self.explain(error))?;
-        match found.as_str() {
-            "ok" => Ok(()),
-            found => Err(damaged(&self.path, found)),
-        }
     }
 
     /// Lists what [`Store::expire`] would remove now, name and bytes, until `each` wants no more.
@@ -228,6 +121,40 @@ impl SqliteStore {
         self.connection
             .pragma_update(None, "max_page_count", pages)
             .map_err(|error| self.explain(error))
+    }
+
+    /// The rows of a query, read each; where one is damaged it is dropped, and the query made again.
+    fn whole<T>(
+        &mut self,
+        sql: &str,
+        values: &[&dyn ToSql],
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<Result<T, Damaged>>,
+    ) -> Result<Vec<T>, StoreError> {
+        loop {
+            let rows = self.rows(sql, values, &read);
+            let rows = rows.map_err(|error| self.explain(error))?;
+            let (mut found, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in rows {
+                match row {
+                    Ok(row) => found.push(row),
+                    Err(row) => damaged.push(row),
+                }
+            }
+            if damaged.is_empty() {
+                return Ok(found);
+            }
+            self.drop_damaged(&damaged)?;
+        }
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        values: &[&dyn ToSql],
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut query = self.connection.prepare_cached(sql)?;
+        query.query_map(values, |row| read(row))?.collect()
     }
 
     fn explain(&self, error: rusqlite::Error) -> StoreError {
@@ -287,139 +214,12 @@ impl SqliteStore {
     }
 }
 
-/// Settings of the connection; all but the page size are per connection.
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
-    connection.pragma_update(None, "page_size", 8192)?;
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    Ok(())
-}
-
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let mut id = [0u8; 16];
-    getrandom::fill(&mut id).map_err(|error| {
-        rusqlite::Error::ToSqlConversionFailure(format!("no randomness: {error}").into())
-    })?;
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute("INSERT INTO store (id) VALUES (?1)", [id.as_slice()])?;
-    transaction.pragma_update(None, "user_version", SCHEMA)?;
-    transaction.commit()
-}
-
-fn last_sequence(connection: &Connection) -> rusqlite::Result<u64> {
-    let last: Option<i64> = connection
-        .query_row(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'chunks'",
-            [],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(last.unwrap_or(0) as u64)
-}
-
-fn all_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let bytes: i64 = connection.query_row(
-        "SELECT coalesce(sum(bytes), 0) FROM accounts WHERE account >= x'02'",
-        [],
-        |row| row.get(0),
-    )?;
-    Ok(bytes as u64)
-}
-
-fn put(
-    transaction: &Transaction<'_>,
-    insert: &Insert,
-    last: &mut u64,
-    ledger: &mut Ledger,
-) -> rusqlite::Result<Put> {
-    let name = insert.chunk.name();
-    let known: Option<(i64, i64, Vec<u8>)> = transaction
-        .prepare_cached("SELECT sequence, reached, chunk FROM chunks WHERE name = ?1")?
-        .query_row([name.to_bytes().as_slice()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .optional()?;
-    let Some((sequence, reached, bytes)) = known else {
-        *last = put_new(transaction, insert)?;
-        let chunk = &insert.chunk;
-        let usage = Usage::of(chunk.encoded().len(), chunk.expiry());
-        ledger.add(name, chunk.grant(), usage);
-        return Ok(Put::New(*last));
-    };
-    if bytes != insert.chunk.encoded().as_ref() {
-        return Ok(Put::Conflict);
-    }
-    let known = tier(reached);
-    if insert.reached > known {
-        advance(transaction, name, Progress::Reached(insert.reached))?;
-    }
-    let known = known.max(insert.reached);
-    if insert.upward && known < Tier::Origin {
-        transaction
-            .prepare_cached("UPDATE chunks SET upward = 1 WHERE name = ?1 AND NOT upward")?
-            .execute([name.to_bytes().as_slice()])?;
-    }
-    Ok(Put::Same(known, sequence as u64))
-}
-
-fn put_new(transaction: &Transaction<'_>, insert: &Insert) -> rusqlite::Result<u64> {
-    let name = insert.chunk.name();
-    transaction
-        .prepare_cached(
-            "INSERT INTO chunks (name, place, expiry, until, digest, reached, upward, chunk)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            name.to_bytes().as_slice(),
-            place(name).as_slice(),
-            to_sql(insert.chunk.expiry().millis()),
-            to_sql(insert.until.min(insert.chunk.expiry()).millis()),
-            insert.chunk.digest().to_be_bytes().as_slice(),
-            insert.reached as i64,
-            insert.upward,
-            insert.chunk.encoded().as_ref(),
-        ])?;
-    Ok(transaction.last_insert_rowid() as u64)
-}
-
-fn advance(transaction: &Transaction<'_>, name: Name, progress: Progress) -> rusqlite::Result<()> {
-    let key = name.to_bytes();
-    match progress {
-        Progress::Reached(tier) => transaction
-            .prepare_cached(
-                "UPDATE chunks SET reached = ?2, upward = upward AND ?2 < ?3
-                 WHERE name = ?1 AND reached < ?2",
-            )?
-            .execute(params![key.as_slice(), tier as i64, Tier::Origin as i64])?,
-        Progress::Stopped => transaction
-            .prepare_cached("UPDATE chunks SET upward = 0 WHERE name = ?1")?
-            .execute([key.as_slice()])?,
-        Progress::Lacking(tier) => transaction
-            .prepare_cached("UPDATE chunks SET upward = 1, reached = ?2 WHERE name = ?1")?
-            .execute(params![key.as_slice(), tier as i64])?,
-    };
-    Ok(())
-}
-
-fn resume(transaction: &Transaction<'_>, point: &ResumePoint) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO resume (upstream, first, bits, cursor) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (upstream, first, bits) DO UPDATE SET cursor = excluded.cursor",
-        )?
-        .execute(params![
-            point.upstream.0.as_slice(),
-            point.prefix.first().to_bytes().as_slice(),
-            point.prefix.bits(),
-            point.cursor.as_bytes(),
-        ])?;
-    Ok(())
+fn store_id(connection: &Connection, path: &str) -> Result<StoreId, StoreError> {
+    let id: Vec<u8> = connection
+        .query_row("SELECT id FROM store", [], |row| row.get(0))
+        .map_err(|error| explain(path, error))?;
+    let id = id.try_into().map_err(|_| damaged(path, "it has no id"))?;
+    Ok(StoreId(id))
 }
 
 impl Store for SqliteStore {
@@ -435,36 +235,35 @@ impl Store for SqliteStore {
     }
 
     fn get(&mut self, name: Name) -> Result<Option<Stored>, StoreError> {
-        self.connection
-            .prepare_cached("SELECT sequence, chunk, reached FROM chunks WHERE name = ?1")
-            .and_then(|mut query| {
-                query
-                    .query_row([name.to_bytes().as_slice()], stored)
-                    .optional()
-            })
-            .map_err(|error| self.explain(error))
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            ", reached FROM chunks WHERE name = ?1"
+        );
+        let mut found = self.whole(sql, &[&name.to_bytes().as_slice()], rows::stored)?;
+        Ok(found.pop())
     }
 
     fn scan(&mut self, scan: &Scan) -> Result<Page, StoreError> {
-        let found = if scan.prefix.bits() >= Name::TEAM_BITS {
-            self.scan_place(scan)
-        } else {
-            self.scan_all(scan)
-        };
-        found.map_err(|error| self.explain(error))
+        loop {
+            let (page, damaged) = self.page(scan).map_err(|error| self.explain(error))?;
+            if damaged.is_empty() {
+                return Ok(page);
+            }
+            self.drop_damaged(&damaged)?;
+        }
     }
 
     fn range(&mut self, span: Span, limit: usize) -> Result<Vec<Chunk>, StoreError> {
-        self.connection
-            .prepare_cached(
-                "SELECT chunk FROM chunks WHERE name BETWEEN ?1 AND ?2 ORDER BY name LIMIT ?3",
-            )
-            .and_then(|mut query| {
-                let bounds = (span.first().to_bytes(), span.last().to_bytes());
-                let values = params![bounds.0.as_slice(), bounds.1.as_slice(), limit as i64];
-                query.query_map(values, |row| chunk(row, 0))?.collect()
-            })
-            .map_err(|error| self.explain(error))
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM chunks WHERE name BETWEEN ?1 AND ?2 ORDER BY name LIMIT ?3"
+        );
+        let (first, last) = (span.first().to_bytes(), span.last().to_bytes());
+        let values: [&dyn ToSql; 3] = [&first.as_slice(), &last.as_slice(), &(limit as i64)];
+        let found = self.whole(sql, &values, rows::read)?;
+        Ok(found.into_iter().map(|(_, chunk)| chunk).collect())
     }
 
     fn names(&mut self, span: Span, limit: usize, now: Timestamp) -> Result<Vec<Held>, StoreError> {
@@ -490,17 +289,14 @@ impl Store for SqliteStore {
     }
 
     fn upward(&mut self, goal: Tier, above: u64, limit: usize) -> Result<Vec<Stored>, StoreError> {
-        self.connection
-            .prepare_cached(
-                "SELECT sequence, chunk, reached FROM chunks INDEXED BY chunks_upward
-                 WHERE upward = 1 AND sequence > ?1 AND reached < ?2 ORDER BY sequence LIMIT ?3",
-            )
-            .and_then(|mut query| {
-                query
-                    .query_map(params![above as i64, goal as i64, limit as i64], stored)?
-                    .collect()
-            })
-            .map_err(|error| self.explain(error))
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            ", reached FROM chunks INDEXED BY chunks_upward
+             WHERE upward = 1 AND sequence > ?1 AND reached < ?2 ORDER BY sequence LIMIT ?3"
+        );
+        let values: [&dyn ToSql; 3] = [&to_sql(above), &(goal as i64), &(limit as i64)];
+        self.whole(sql, &values, rows::stored)
     }
 
     fn resume_point(
@@ -536,6 +332,10 @@ impl Store for SqliteStore {
         Ok(id.map(StoreId))
     }
 
+    fn take_damage(&mut self) -> Damage {
+        self.take_found()
+    }
+
     fn usage(&mut self, account: Account) -> Result<Usage, StoreError> {
         read_usage(&self.connection, account).map_err(|error| self.explain(error))
     }
@@ -566,184 +366,10 @@ impl Store for SqliteStore {
     }
 }
 
-impl SqliteStore {
-    /// A prefix within one team's path: its index leads straight to the rows.
-    fn scan_place(&mut self, scan: &Scan) -> rusqlite::Result<Page> {
-        let (sql, from, idle) = match scan.direction {
-            Direction::Above(from) => (
-                "SELECT sequence, chunk, name, expiry FROM chunks INDEXED BY chunks_by_place
-                 WHERE place = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
-                from,
-                self.last.max(from),
-            ),
-            Direction::Below(from) => (
-                "SELECT sequence, chunk, name, expiry FROM chunks INDEXED BY chunks_by_place
-                 WHERE place = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3",
-                from,
-                0,
-            ),
-        };
-        let mut query = self.connection.prepare_cached(sql)?;
-        let key = place(scan.prefix.first());
-        let mut rows = query.query(params![key.as_slice(), to_sql(from), ROWS_PER_SCAN as i64])?;
-        let mut page = Page {
-            position: from,
-            ..Page::default()
-        };
-        let mut seen = 0;
-        while page.chunks.len() < scan.limit {
-            let Some(row) = rows.next()? else {
-                page.end = seen < ROWS_PER_SCAN;
-                if page.end {
-                    page.position = idle;
-                }
-                return Ok(page);
-            };
-            seen += 1;
-            collect(row, scan, &mut page)?;
-        }
-        Ok(page)
-    }
-
-    /// A wider prefix: a window of the arrival order, filtered.
-    fn scan_all(&mut self, scan: &Scan) -> rusqlite::Result<Page> {
-        let (sql, from, to) = match scan.direction {
-            Direction::Above(from) => (
-                "SELECT sequence, chunk, name, expiry FROM chunks
-                 WHERE sequence > ?1 AND sequence <= ?2 AND name BETWEEN ?3 AND ?4
-                 ORDER BY sequence LIMIT ?5",
-                from,
-                from.saturating_add(ROWS_PER_SCAN),
-            ),
-            Direction::Below(from) => (
-                "SELECT sequence, chunk, name, expiry FROM chunks
-                 WHERE sequence < ?1 AND sequence >= ?2 AND +name BETWEEN ?3 AND ?4
-                 ORDER BY sequence DESC LIMIT ?5",
-                from.min(self.last + 1),
-                from.min(self.last + 1).saturating_sub(ROWS_PER_SCAN),
-            ),
-        };
-        let sql = sql.replace("AND name BETWEEN", "AND +name BETWEEN");
-        let mut query = self.connection.prepare_cached(&sql)?;
-        let (first, last) = (
-            scan.prefix.first().to_bytes(),
-            scan.prefix.last().to_bytes(),
-        );
-        let limit = scan.limit as i64;
-        let values = params![
-            to_sql(from),
-            to_sql(to),
-            first.as_slice(),
-            last.as_slice(),
-            limit
-        ];
-        let mut rows = query.query(values)?;
-        let mut page = Page {
-            position: from,
-            ..Page::default()
-        };
-        while let Some(row) = rows.next()? {
-            collect(row, scan, &mut page)?;
-        }
-        if page.chunks.len() < scan.limit {
-            page.position = match scan.direction {
-                Direction::Above(_) => to.min(self.last.max(from)),
-                Direction::Below(_) => to,
-            };
-            page.end = match scan.direction {
-                Direction::Above(_) => to >= self.last,
-                Direction::Below(_) => to == 0,
-            };
-        }
-        Ok(page)
-    }
-}
-
-/// Takes a row into the page if its name fits and it has not expired.
-fn collect(row: &Row<'_>, scan: &Scan, page: &mut Page) -> rusqlite::Result<()> {
-    let sequence = row.get::<_, i64>(0)? as u64;
-    page.position = sequence;
-    let name: [u8; 16] = row.get(2)?;
-    let alive = row.get::<_, i64>(3)? as u64 > scan.now.millis();
-    if alive && scan.prefix.contains(Name(u128::from_be_bytes(name))) {
-        page.chunks.push((sequence, chunk(row, 1)?));
-    }
-    Ok(())
-}
-
-fn to_sql(sequence: u64) -> i64 {
-    i64::try_from(sequence).unwrap_or(i64::MAX)
-}
-
-/// The 78 bits from origin to team, as 10 bytes.
-fn place(name: Name) -> [u8; 10] {
-    let mut place = [0; 10];
-    place.copy_from_slice(&(name.0 >> (128 - Name::TEAM_BITS)).to_be_bytes()[6..]);
-    place
-}
-
-fn tier(number: i64) -> Tier {
-    match number {
-        i64::MIN..=0 => Tier::Device,
-        1 => Tier::Local,
-        2 => Tier::Cloud,
-        3.. => Tier::Origin,
-    }
-}
-
-fn chunk(row: &Row<'_>, column: usize) -> rusqlite::Result<Chunk> {
-    let bytes = Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?);
-    Chunk::decode(bytes).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(
-            column,
-            rusqlite::types::Type::Blob,
-            Box::new(error),
-        )
-    })
-}
-
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let (sequence, reached): (i64, i64) = (row.get(0)?, row.get(2)?);
-    Ok(Stored {
-        sequence: sequence as u64,
-        chunk: chunk(row, 1)?,
-        reached: tier(reached),
-    })
-}
-
-fn damaged(path: &str, why: impl std::fmt::Display) -> StoreError {
-    let why = why.to_string().replace('\n', " ");
-    StoreError::Damaged(format!(
-        "the store {path} is damaged ({why}); move it away and start again, or restore a backup"
-    ))
-}
-
-fn explain(path: &str, error: rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full(format!(
-            "no room for the store {path}: nothing new is accepted until its disk has some"
-        )),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(format!(
-            "the store {path} is in use by another process; stop that one, or choose another \
-             directory"
-        )),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, error),
-        None if matches!(error, rusqlite::Error::FromSqlConversionFailure(..)) => {
-            damaged(path, error)
-        }
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            StoreError::Broken(format!(
-                "cannot open the store {path} ({error}); check its directory's owner and mode"
-            ))
-        }
-        _ => StoreError::Broken(format!("the store {path} failed: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relay_core::store::conformance;
+    use relay_core::store::{Insert, conformance};
 
     #[test]
     fn it_conforms() {
@@ -822,5 +448,161 @@ mod tests {
         let broken = SqliteStore::open(&other).map(drop).unwrap_err();
         assert!(matches!(broken, StoreError::Damaged(_)), "{broken:?}");
         assert!(!broken.to_string().contains('\n') && broken.to_string().contains("other.db"));
+    }
+
+    /// Overwrites one byte of what a chunk's row holds, behind SQLite's back.
+    fn flip(path: &Path, chunk: &Chunk, at: usize) {
+        let mut file = std::fs::read(path).unwrap();
+        let bytes = chunk.encoded();
+        let mut places =
+            (0..file.len() - bytes.len()).filter(|from| file[*from..].starts_with(bytes));
+        let from = places.next().unwrap();
+        assert_eq!(places.next(), None);
+        file[from + at] ^= 4;
+        std::fs::write(path, file).unwrap();
+    }
+
+    fn filled(path: &Path, count: u32) -> Vec<Chunk> {
+        let chunks = conformance::chunks(count);
+        let mut store = SqliteStore::open(path).unwrap();
+        store.put_if_absent(&batch(&chunks)).unwrap();
+        chunks
+    }
+
+    type Way = fn(&mut SqliteStore, &[Chunk]) -> Vec<Chunk>;
+
+    /// Every way of reading everything; the last one is for what has to go up.
+    const WAYS: [Way; 5] = [
+        |store, all| scanned(store, Prefix::of(all[0].name(), 78)),
+        |store, all| scanned(store, Prefix::of(all[0].name(), 24)),
+        |store, all| {
+            let got = all.iter().map(|chunk| store.get(chunk.name()).unwrap());
+            got.flatten().map(|stored| stored.chunk).collect()
+        },
+        |store, _| store.range(Span::ALL, 1000).unwrap(),
+        |store, _| {
+            let found = store.upward(Tier::Origin, 0, 1000).unwrap();
+            found.into_iter().map(|stored| stored.chunk).collect()
+        },
+    ];
+
+    fn scanned(store: &mut SqliteStore, prefix: Prefix) -> Vec<Chunk> {
+        let scan = Scan {
+            prefix,
+            direction: relay_core::store::Direction::Above(0),
+            limit: 1000,
+            now: Timestamp::default(),
+        };
+        let page = store.scan(&scan).unwrap();
+        assert!(page.end);
+        page.chunks.into_iter().map(|(_, chunk)| chunk).collect()
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_chunk_is_found_by_every_way_of_reading_it() {
+        for way in WAYS {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("store.db");
+            let chunks = filled(&path, 9);
+            for (chunk, at) in [(3, 2), (5, 30), (7, 100)] {
+                flip(&path, &chunks[chunk], at);
+            }
+            let left: Vec<Chunk> = [0, 1, 2, 4, 6, 8]
+                .map(|at: usize| chunks[at].clone())
+                .into();
+            let mut store = SqliteStore::open(&path).unwrap();
+            let id = store.id();
+            assert_eq!(way(&mut store, &chunks), left);
+            let damage = store.take_damage();
+            let names: Vec<Name> = [3, 5, 7].map(|at: usize| chunks[at].name()).into();
+            assert_eq!((damage.count, damage.names), (3, names));
+            assert_eq!(store.take_damage(), Damage::default());
+            // What it was may come again, and the cursors of before are another store's.
+            let again = store.put_if_absent(&batch(&chunks[3..4]));
+            assert_eq!(again.unwrap(), [Put::New(10)]);
+            assert_eq!(store.id(), id);
+            drop(store);
+            assert_ne!(SqliteStore::open(&path).unwrap().id(), id);
+        }
+    }
+
+    #[test]
+    fn a_damaged_row_does_not_end_a_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let chunks = filled(&path, 9);
+        let left: Vec<Chunk> = [0, 1, 2, 4].map(|at: usize| chunks[at].clone()).into();
+        flip(&path, &chunks[3], 50);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.range(Span::ALL, 4).unwrap(), left);
+        assert_eq!(store.take_damage().count, 1);
+    }
+
+    #[test]
+    fn a_check_drops_what_is_damaged_and_sums_up_what_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let chunks = filled(&path, 5);
+        // The grant's number, and the last byte of the signature.
+        flip(&path, &chunks[1], 26);
+        flip(&path, &chunks[2], chunks[2].encoded().len() - 1);
+        let mut store = SqliteStore::open(&path).unwrap();
+        let mut listed = Vec::new();
+        let agree = store.examine(|name, bytes| listed.push((name, bytes as usize)));
+        assert_eq!(agree, Ok(true));
+        let expected = [1, 2].map(|at: usize| (chunks[at].name(), chunks[at].encoded().len()));
+        assert_eq!(listed, expected);
+        assert_eq!(store.check(), Ok(2));
+        assert_eq!(store.check(), Ok(0));
+        let mut left = Usage::default();
+        for at in [0, 3, 4] {
+            let chunk: &Chunk = &chunks[at];
+            left.add(Usage::of(chunk.encoded().len(), chunk.expiry()));
+        }
+        assert_eq!(store.bytes(), left.bytes);
+        let account = Account::Grant(chunks[0].grant());
+        assert_eq!(store.usage(account), Ok(left));
+    }
+
+    /// Wherever a bit flips: the file is refused, or what is left is served whole and the rest named.
+    #[test]
+    fn no_flipped_bit_is_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let chunks = filled(&path, 60);
+        let file = std::fs::read(&path).unwrap();
+        let (mut refused, mut dropped, mut mended) = (0, 0, 0);
+        for step in 0..250_u32 {
+            let mut spoiled = file.clone();
+            let at = (step as usize * 7919 * 13) % file.len();
+            spoiled[at] ^= 1 << (step % 8);
+            std::fs::write(&path, spoiled).unwrap();
+            let _ = std::fs::remove_file(path.with_extension("db-wal"));
+            let Ok(mut store) = SqliteStore::open(&path) else {
+                refused += 1;
+                continue;
+            };
+            let agree = store.examine(|_, _| {});
+            if store.check().is_err() {
+                refused += 1;
+                continue;
+            }
+            mended += u32::from(agree == Ok(false));
+            let damage = store.take_damage();
+            dropped += u32::from(damage.count > 0);
+            let left: Vec<Chunk> = chunks
+                .iter()
+                .filter(|chunk| !damage.names.contains(&chunk.name()))
+                .cloned()
+                .collect();
+            assert_eq!(left.len() as u64 + damage.count, 60, "byte {at}");
+            for way in &WAYS[..4] {
+                assert!(way(&mut store, &chunks) == left, "byte {at}");
+            }
+        }
+        assert!(
+            refused > 0 && dropped > 0 && mended > 0,
+            "{refused} {dropped} {mended}"
+        );
     }
 }

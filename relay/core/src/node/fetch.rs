@@ -88,7 +88,7 @@ impl<S: Store> Node<S> {
     }
 
     fn fetch_above(&mut self, link: LinkId, id: u32, names: Vec<Name>) -> bool {
-        let Some((above, fetch)) = self.upstream.begin_fetch((link, id)) else {
+        let Some((above, fetch)) = self.upstream.begin_fetch(Some((link, id))) else {
             return false;
         };
         self.send(above, &Frame::Fetch { id: fetch, names });
@@ -116,6 +116,7 @@ impl<S: Store> Node<S> {
         if self.wish_done(above_id) {
             return;
         }
+        self.mended(above_id);
         if let Some((link, id)) = self.upstream.end_fetch(above_id) {
             self.end_fetch(link, id);
         }

@@ -8,6 +8,7 @@ use world::{World, hello};
 
 mod access;
 mod limits;
+mod mend;
 mod reconcile;
 mod world;
 

@@ -88,7 +88,8 @@ pub(super) struct Upstream {
     wanted: BTreeMap<Prefix, u32>,
     subscribed: BTreeMap<Prefix, u32>,
     prefixes: BTreeMap<u32, Prefix>,
-    fetches: BTreeMap<u32, (LinkId, u32)>,
+    /// For whom: a fetch of a link, or `None` for ourselves.
+    fetches: BTreeMap<u32, Option<(LinkId, u32)>>,
     next_id: u32,
     routes: BTreeMap<Name, Vec<LinkId>>,
     /// Names in the order in which they were routed, so that the oldest goes when there are too many.
@@ -176,7 +177,7 @@ impl Upstream {
         self.fetches.contains_key(&id)
     }
 
-    pub(super) fn begin_fetch(&mut self, asker: (LinkId, u32)) -> Option<(LinkId, u32)> {
+    pub(super) fn begin_fetch(&mut self, asker: Option<(LinkId, u32)>) -> Option<(LinkId, u32)> {
         let link = self.ready()?;
         let id = self.fresh_id();
         self.fetches.insert(id, asker);
@@ -184,17 +185,18 @@ impl Upstream {
     }
 
     pub(super) fn fetch(&self, id: u32) -> Option<(LinkId, u32)> {
-        self.fetches.get(&id).copied()
+        self.fetches.get(&id).copied().flatten()
     }
 
     pub(super) fn end_fetch(&mut self, id: u32) -> Option<(LinkId, u32)> {
-        self.fetches.remove(&id)
+        self.fetches.remove(&id).flatten()
     }
 
     /// Forgets for whom fetches were; their ids stay in use until the parent has answered.
     pub(super) fn forget_fetches_of(&mut self, link: LinkId) {
         if self.ready().is_none() {
-            self.fetches.retain(|_, asker| asker.0 != link);
+            let of_link = |asker: (LinkId, u32)| asker.0 == link;
+            self.fetches.retain(|_, asker| !asker.is_some_and(of_link));
         }
     }
 
@@ -305,15 +307,18 @@ impl<S: Store> Node<S> {
         self.queue_upward();
         self.queue_walk();
         self.tell_reach();
+        self.mend();
     }
 
     pub(super) fn upstream_lost(&mut self) {
         self.upstream.parent = None;
         self.upstream.subscribed.clear();
         self.upstream.prefixes.clear();
-        for (link, id) in mem::take(&mut self.upstream.fetches).into_values() {
+        let fetches = mem::take(&mut self.upstream.fetches);
+        for (link, id) in fetches.into_values().flatten() {
             self.end_fetch(link, id);
         }
+        self.not_mended();
         self.tell_reach();
     }
 

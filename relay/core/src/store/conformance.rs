@@ -87,6 +87,7 @@ pub fn check<S: Store>(mut fresh: impl FnMut() -> S) {
     names_are_filled_once(&mut fresh());
     scans_yield_everything_once_in_order(&mut fresh());
     scans_find_a_rare_prefix(&mut fresh());
+    scans_go_on_behind_what_has_expired(&mut fresh());
     ranges_follow_the_names(&mut fresh());
     names_are_listed_without_what_has_expired(&mut fresh());
     what_the_parent_lacks_goes_up_again(&mut fresh());
@@ -184,6 +185,34 @@ fn scans_find_a_rare_prefix(store: &mut impl Store) {
         read(store, team(3), Direction::Below(u64::MAX), 32),
         [both[1].clone(), both[0].clone()]
     );
+}
+
+fn scans_go_on_behind_what_has_expired(store: &mut impl Store) {
+    let mut all = chunks(20);
+    let soon = Timestamp::from_millis(1000);
+    for dead in &mut all[3..13] {
+        *dead = chunk(dead.name(), soon, b"soon");
+    }
+    store.put_if_absent(&batch(&all)).expect("room");
+    all.drain(3..13);
+    for bits in [24, 78] {
+        let mut scan = Scan {
+            prefix: Prefix::of(all[0].name(), bits),
+            direction: Direction::Above(0),
+            limit: 4,
+            now: soon,
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = store.scan(&scan).expect("a scan");
+            found.extend(page.chunks.into_iter().map(|(_, chunk)| chunk));
+            if page.end {
+                break;
+            }
+            scan.direction = Direction::Above(page.position);
+        }
+        assert_eq!(found, all);
+    }
 }
 
 fn ranges_follow_the_names(store: &mut impl Store) {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use proto::{Chunk, Cursor, Name, Path, Prefix, Span, Tier, Timestamp};
 
 use super::{
-    Account, Batch, Direction, Held, Insert, Page, Progress, Put, Scan, Store, StoreError, StoreId,
-    Stored, Usage,
+    Account, Batch, Damage, Direction, Held, Insert, Page, Progress, Put, Scan, Store, StoreError,
+    StoreId, Stored, Usage,
 };
 
 /// Sequence numbers that one scan looks at, at most.
@@ -37,6 +37,7 @@ struct Tables {
     usage: BTreeMap<Account, Usage>,
     bytes: u64,
     last: u64,
+    damage: Damage,
 }
 
 /// A store in memory.
@@ -75,6 +76,16 @@ impl MemoryStore {
     /// Room for so many chunks.
     pub fn limit(&mut self, chunks: usize) {
         self.capacity = chunks;
+    }
+
+    /// Damages a chunk: it is found, dropped and told of, as on a disk that has flipped a bit of it.
+    pub fn damage(&mut self, name: Name) {
+        if let Some(sequence) = self.tables.names.get(&name).copied() {
+            self.tables.remove(sequence);
+            self.tables.resume.clear();
+            self.tables.damage.names.push(name);
+            self.tables.damage.count += 1;
+        }
     }
 
     /// The number of chunks.
@@ -296,6 +307,10 @@ impl Store for MemoryStore {
 
     fn in_step(&mut self) -> Result<Option<StoreId>, StoreError> {
         Ok(self.tables.in_step)
+    }
+
+    fn take_damage(&mut self) -> Damage {
+        std::mem::take(&mut self.tables.damage)
     }
 
     fn usage(&mut self, account: Account) -> Result<Usage, StoreError> {
