@@ -67,7 +67,7 @@ export const strings = {
   },
   security: {
     title: "Lock and passphrase",
-    lead: "While it is locked, no key and no text is in memory. Messages still arrive.",
+    lead: "While it is locked, no key is in memory. Messages that come meanwhile are there when it is unlocked.",
     now: "Lock now",
     idle: "Lock when nobody is here",
     never: "Never",

@@ -20,6 +20,7 @@ mod owner;
 mod passphrase;
 mod restore;
 mod scene;
+mod starter;
 mod taken_over;
 mod terminal;
 mod words;
