@@ -209,6 +209,27 @@ fn a_person_chats_on_a_terminal() {
     assert!(!shown.contains(&passphrase), "{shown}");
 }
 
+/// Ctrl-C, at the question and in the middle of a chat: 130, and the profile is free.
+#[test]
+fn an_interrupted_client_leaves_nothing_behind() {
+    const CTRL_C: &[u8] = b"\x03";
+    let scene = Scene::new();
+    let alice = &scene.people[0];
+    let passphrase = alice.passphrase().unwrap();
+    for answer in [None, Some(&passphrase)] {
+        let mut typist = Typist::start(alice, "treeline-chat", "");
+        typist.reads("Passphrase: ");
+        if let Some(passphrase) = answer {
+            typist.types(passphrase);
+            typist.reads("/help");
+        }
+        typist.keys.write_all(CTRL_C).unwrap();
+        let (shown, code) = typist.ends();
+        assert_eq!(code, Some(130), "{shown}");
+        alice.tool("treeline-chat", &["teams"]).unwrap();
+    }
+}
+
 /// The new passphrase is typed twice and shown never; from then on it alone opens the profile.
 #[test]
 fn a_passphrase_is_changed_on_a_terminal() {

@@ -78,6 +78,24 @@ async fn a_person_locks_unlocks_and_changes_the_passphrase() {
     window.close().await;
 }
 
+/// Who turns the wheel is there: Secure is told, at most every 20 seconds.
+async fn is_told_that_somebody_reads(window: &Window) {
+    // What the page asks goes to the window's process this way.
+    let listen = "const fetch = window.fetch; window.asked = []; \
+                  window.fetch = (place, options) => { \
+                      window.asked.push(String(options?.body)); return fetch(place, options); \
+                  }";
+    window.run(listen).await;
+    let turn = "document.body.dispatchEvent(new WheelEvent('wheel', { bubbles: true })); \
+                return window.asked.some((body) => body.includes('\"present\"'))";
+    window
+        .until("Secure is told that somebody is here", turn)
+        .await;
+    let count = "return window.asked.filter((body) => body.includes('\"present\"')).length";
+    window.run(turn).await;
+    assert_eq!(window.run(count).await, 1);
+}
+
 /// What is chosen is in force, and there when the dialog is opened again.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_it_locks_by_itself_is_chosen() {
@@ -103,6 +121,7 @@ async fn when_it_locks_by_itself_is_chosen() {
         )
         .await;
     window.picture("security-dark").await;
+    is_told_that_somebody_reads(&window).await;
     window.close().await;
     let said = people[0].tool("treeline-chat", &["locking"]).unwrap();
     assert!(said.contains("idle: after 5 minutes"), "{said}");
