@@ -147,7 +147,10 @@ impl Window {
 
     /// Runs a script in the page.
     pub async fn run(&self, script: &str) -> Value {
-        self.client.execute(script, vec![]).await.unwrap()
+        match self.client.execute(script, vec![]).await {
+            Ok(value) => value,
+            Err(error) => panic!("{error}; the window's log: {}", self.log()),
+        }
     }
 
     /// Takes a picture of the page, which must paint meanwhile: the driver waits for the next frame,
@@ -162,6 +165,11 @@ impl Window {
         fs::create_dir_all(&folder).unwrap();
         let picture = self.client.screenshot().await.unwrap();
         fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+    }
+
+    /// What the window's processes have said, for a test that failed.
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("window.log")).unwrap_or_default()
     }
 
     /// What the page says, for a test that failed.

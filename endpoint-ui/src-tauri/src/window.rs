@@ -38,7 +38,11 @@ fn reload_when_the_page_dies(window: &tauri::WebviewWindow) -> tauri::Result<()>
     use webkit2gtk::WebViewExt;
     window.with_webview(|view| {
         view.inner()
-            .connect_web_process_terminated(|view, _| view.reload());
+            .connect_web_process_terminated(|view, reason| {
+                // Standard error is the window's log.
+                eprintln!("treeline-ui: the page's process ended ({reason:?}); loading it again");
+                view.reload();
+            });
     })
 }
 
