@@ -5,7 +5,7 @@ use std::fs;
 use xtask::people::{CHANNEL, Person, provision};
 use xtask::tree::Tree;
 
-use crate::desk::{Theme, Window};
+use crate::desk::{Theme, Window, tell};
 
 const WIDE: (u32, u32) = (1280, 800);
 
@@ -55,6 +55,10 @@ const SAID: [(&str, &str); 10] = [
 /// What is typed in one window is read in the other, ten times in a row, each time in new windows.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_types_the_other_reads() {
+    tell(ten_rounds).await;
+}
+
+async fn ten_rounds() {
     let folder = tempfile::tempdir().unwrap();
     let tree = Tree::start(&folder.path().join("relays")).unwrap();
     let people = provision(folder.path(), &tree).unwrap();
@@ -94,6 +98,10 @@ async fn what_one_types_the_other_reads() {
 /// A long history is paged through; the page holds a part of it, and nothing jumps.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_history_is_paged_through() {
+    tell(a_long_history).await;
+}
+
+async fn a_long_history() {
     let folder = tempfile::tempdir().unwrap();
     let tree = Tree::start(&folder.path().join("relays")).unwrap();
     let people = provision(folder.path(), &tree).unwrap();

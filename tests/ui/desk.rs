@@ -1,14 +1,17 @@
 //! A desk: a display of its own, a WebDriver, and the launcher with one profile.
 
 use std::fs;
+use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::panic::{panic_any, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use endpoint_secure_client::ProfileLock;
 use fantoccini::elements::Element;
+use fantoccini::error::{CmdError, ErrorStatus};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -24,6 +27,28 @@ const LOOK: Duration = Duration::from_millis(50);
 pub enum Theme {
     Light,
     Dark,
+}
+
+/// The driver said that its session is gone.
+struct LostSession;
+
+/// Runs a test, and once more from its beginning if the driver lost a session: on a busy machine of two
+/// cores WebKit's does so once in some hundred windows. A window of ours that crashes loses both.
+pub async fn tell<F>(story: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Err(error) = tokio::spawn(story()).await else {
+        return;
+    };
+    match error.into_panic().downcast::<LostSession>() {
+        Ok(_) => story().await,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+fn is_lost(error: &CmdError) -> bool {
+    matches!(error, CmdError::Standard(error) if error.error == ErrorStatus::InvalidSessionId)
 }
 
 /// One open window.
@@ -71,6 +96,7 @@ impl Window {
             .await;
         match found {
             Ok(element) => element,
+            Err(error) if is_lost(&error) => self.lost(),
             Err(error) => {
                 self.picture("failed").await;
                 panic!("no {id}: {error}; {}", self.source().await);
@@ -91,7 +117,8 @@ impl Window {
 
     /// Types into an element.
     pub async fn write(&self, id: &str, text: &str) {
-        self.find(id).await.send_keys(text).await.unwrap();
+        let element = self.find(id).await;
+        self.kept(element.send_keys(text).await);
     }
 
     /// Pastes into an element: the driver types long texts for minutes.
@@ -147,10 +174,24 @@ impl Window {
 
     /// Runs a script in the page.
     pub async fn run(&self, script: &str) -> Value {
-        match self.client.execute(script, vec![]).await {
+        self.kept(self.client.execute(script, vec![]).await)
+    }
+
+    /// What a command gave. A session that was lost ends this telling of the test (`tell`).
+    fn kept<T>(&self, result: Result<T, CmdError>) -> T {
+        match result {
             Ok(value) => value,
+            Err(error) if is_lost(&error) => self.lost(),
             Err(error) => panic!("{error}; the window's log: {}", self.log()),
         }
+    }
+
+    fn lost(&self) -> ! {
+        println!(
+            "the driver lost its session; the window's log: {}",
+            self.log()
+        );
+        panic_any(LostSession)
     }
 
     /// Takes a picture of the page, which must paint meanwhile: the driver waits for the next frame,
@@ -163,7 +204,7 @@ impl Window {
         self.run(paint).await;
         let folder = binary("treeline").unwrap().with_file_name("../screenshots");
         fs::create_dir_all(&folder).unwrap();
-        let picture = self.client.screenshot().await.unwrap();
+        let picture = self.kept(self.client.screenshot().await);
         fs::write(folder.join(format!("{name}.png")), picture).unwrap();
     }
 
@@ -180,7 +221,7 @@ impl Window {
 
     /// Closes the window, and waits until its processes are gone.
     pub async fn close(mut self) {
-        self.client.clone().close().await.unwrap();
+        self.kept(self.client.clone().close().await);
         let end = Instant::now() + PATIENCE;
         while ProfileLock::take(&self.directory).is_err() {
             assert!(

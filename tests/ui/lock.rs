@@ -3,7 +3,7 @@
 use xtask::people::provision;
 use xtask::tree::Tree;
 
-use crate::desk::{Theme, Window};
+use crate::desk::{Theme, Window, tell};
 
 const WIDE: (u32, u32) = (1280, 800);
 const NEW: &str = "eleven herons over the frozen weir";
@@ -49,6 +49,10 @@ async fn change_passphrase(window: &Window, old: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_locks_unlocks_and_changes_the_passphrase() {
+    tell(locking).await;
+}
+
+async fn locking() {
     let folder = tempfile::tempdir().unwrap();
     let tree = Tree::start(&folder.path().join("relays")).unwrap();
     let people = provision(folder.path(), &tree).unwrap();
@@ -99,6 +103,10 @@ async fn is_told_that_somebody_reads(window: &Window) {
 /// What is chosen is in force, and there when the dialog is opened again.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_it_locks_by_itself_is_chosen() {
+    tell(choosing).await;
+}
+
+async fn choosing() {
     let folder = tempfile::tempdir().unwrap();
     let tree = Tree::start(&folder.path().join("relays")).unwrap();
     let people = provision(folder.path(), &tree).unwrap();

@@ -3,7 +3,7 @@
 use xtask::people::{CHANNEL, TEAM, provision};
 use xtask::tree::Tree;
 
-use crate::desk::{Theme, Window};
+use crate::desk::{Theme, Window, tell};
 
 const NARROW: (u32, u32) = (900, 600);
 const PASSPHRASE: &str = "seven grey herons over the weir";
@@ -12,12 +12,15 @@ const PASSPHRASE: &str = "seven grey herons over the weir";
 /// locks, and is refused with another passphrase.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_joins_with_an_invite() {
+    tell(joining).await;
+}
+
+async fn joining() {
     let folder = tempfile::tempdir().unwrap();
     let tree = Tree::start(&folder.path().join("relays")).unwrap();
     let [alice, _bob] = provision(folder.path(), &tree).unwrap();
-    let invite = alice
-        .tool("treeline-member", &["invite", "create", TEAM])
-        .unwrap();
+    let create = ["invite", "create", TEAM];
+    let invite = alice.tool("treeline-member", &create).unwrap();
     let invite = invite
         .split_whitespace()
         .find(|word| word.starts_with("treeline-invite-"))
