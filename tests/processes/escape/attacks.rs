@@ -36,6 +36,9 @@ macro_rules! call {
 }
 use call;
 
+/// The attack that gets a terminal as its standard input.
+pub const TYPING: &str = "type into the terminal";
+
 /// What the attacker knows.
 pub struct Target<'a> {
     pub home: &'a Path,
@@ -110,6 +113,9 @@ pub fn run(who: &str, name: &str, home: &Path, victim: &str) -> ExitCode {
         .strip_suffix("/open")
         .map_or((who, true), |role| (role, false));
     let role = Role::ALL.into_iter().find(|one| one.name() == role);
+    if name == TYPING {
+        lead_terminal();
+    }
     let mut out = io::stdout();
     if let Some(role) = role {
         let places = Places {
@@ -139,6 +145,12 @@ pub fn run(who: &str, name: &str, home: &Path, victim: &str) -> ExitCode {
     }
     .unwrap();
     ExitCode::SUCCESS
+}
+
+/// From now on standard input is this process's own terminal, as it is a shell's.
+fn lead_terminal() {
+    call!(libc::SYS_setsid).unwrap();
+    call!(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0).unwrap();
 }
 
 /// Many systems start programs with a limit of 0, which a program may raise.

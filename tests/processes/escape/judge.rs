@@ -1,8 +1,10 @@
 //! Tries every attack as everybody, and says whether it went as promised.
 
 use std::collections::BTreeMap;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, Stdio};
+use std::ptr;
 
 use confinement::{Isolation, Role};
 
@@ -221,12 +223,18 @@ fn attempt_on(scene: &Scene, victim: &Victim, who: &str, attack: &Attack, lack: 
     scene.refill();
     let mut command = program(&scene.home, scene.user);
     let home = scene.home.to_str().unwrap();
+    let (_screen, input) = if attack.name == attacks::TYPING {
+        let (screen, keys) = terminal();
+        (Some(screen), keys.into())
+    } else {
+        (None, Stdio::null())
+    };
     let out = command
         .args(["attack", who, attack.name, home, &victim.secret])
         .env("LACK", lack.word())
         // What a window gets in real life.
         .env("DISPLAY", ":0")
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -252,6 +260,18 @@ fn attempt_on(scene: &Scene, victim: &Victim, who: &str, attack: &Attack, lack: 
         ),
     };
     Trial { isolation, ending }
+}
+
+/// The two ends of a new terminal: where it is looked at, and where it is typed into.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut screen, mut keys) = (-1, -1);
+    let (name, size) = (ptr::null_mut(), ptr::null());
+    // SAFETY: it opens two descriptors, which nobody else knows, and writes their numbers.
+    unsafe {
+        let opened = libc::openpty(&raw mut screen, &raw mut keys, name, ptr::null(), size);
+        assert_eq!(opened, 0, "this machine has no terminals");
+        (OwnedFd::from_raw_fd(screen), OwnedFd::from_raw_fd(keys))
+    }
 }
 
 impl Ending {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Attack, By, call};
+use super::{Attack, By, TYPING, call};
 
 const NEW_USER: libc::c_int = libc::CLONE_NEWUSER;
 
@@ -54,6 +54,15 @@ pub const ATTACKS: &[Attack] = &[
         try_it: |_| call!(libc::SYS_chroot, c".".as_ptr()).map(drop),
         may: &[],
         by: By::Process,
+        rare: true,
+    },
+    Attack {
+        name: TYPING,
+        // What stands there is read by the shell, when the client has ended.
+        try_it: |_| call!(libc::SYS_ioctl, 0, libc::TIOCSTI, c"!".as_ptr()).map(drop),
+        may: &[],
+        by: By::Calls,
+        // Kernels since 6.2 can keep it for root.
         rare: true,
     },
     Attack {
