@@ -114,6 +114,9 @@ pub struct Adding {
     pub digits: String,
     /// Its whole fingerprint, if that was given.
     pub fingerprint: Option<[u8; 32]>,
+    /// The device that has named it: it gets the same role.
+    #[serde(default)]
+    pub like: Option<u32>,
 }
 
 /// Why a request is refused.
@@ -378,6 +381,12 @@ impl Session {
                 "a device is meant by all 64 hex digits of its fingerprint, or by its 30 digits; copy all",
             );
         };
+        self.expect(adding)
+    }
+
+    /// Adds a device, or has it added as soon as it asks.
+    pub(crate) fn expect(&mut self, adding: Adding) -> Result<Answer, Failure> {
+        let id = adding.team;
         let known = self.administered(id)?;
         if known.chain.len() >= GRANT_CHAIN {
             return refuse(
@@ -408,6 +417,10 @@ impl Session {
                 let key = (id, adding.digits.clone());
                 self.store.put(Kind::Adding, &adding_bytes(&key), &adding)?;
                 self.memory.adding.insert(key, adding);
+                // What it has asked before this was known was for nobody.
+                let all = Name::team_prefix(naming::place(id), Path::KeyPackage);
+                self.resubscribe(all)?;
+                self.follow_requests()?;
                 Ok(Answer::Done)
             }
         }
@@ -436,13 +449,17 @@ impl Session {
             return refuse(Code::Forbidden, why.line());
         }
         self.ask_for(id, What::Add { fingerprint })?;
+        let key = (id, Fingerprint(fingerprint).digits());
+        let named = self.memory.adding.get(&key);
+        if let Some(like) = named.and_then(|one| one.like) {
+            self.liken(id, fingerprint, like)?;
+        }
         if let Some(issued) = self.memory.issued.get(&invite).cloned() {
             self.put_issued(Issued {
                 used_by: Some(fingerprint),
                 ..issued
             })?;
         }
-        let key = (id, Fingerprint(fingerprint).digits());
         self.store.delete(Kind::Adding, &adding_bytes(&key))?;
         self.memory.adding.remove(&key);
         self.refuse_answers(invite, Some(fingerprint))?;
@@ -500,11 +517,28 @@ impl Session {
     /// admin whose commit has handed it on.
     pub(crate) fn package_key(&self, team: TeamId, invite: InviteId) -> Option<Seed> {
         let issued = self.memory.issued.get(&(team, invite));
-        issued.map(|one| one.invite.key()).or_else(|| {
-            let notes = self.states(team).filter_map(|state| state.commit.as_ref());
-            let mut keys = notes.filter_map(|commit| commit.notes.invite.clone());
-            keys.find(|(id, _)| *id == invite).map(|(_, key)| key)
-        })
+        issued
+            .map(|one| one.invite.key())
+            .or_else(|| {
+                let notes = self.states(team).filter_map(|state| state.commit.as_ref());
+                let mut keys = notes.filter_map(|commit| commit.notes.invite.clone());
+                keys.find(|(id, _)| *id == invite).map(|(_, key)| key)
+            })
+            .or_else(|| self.standing_key(team, invite))
+    }
+
+    /// Whether somebody has named the device that answers a standing invite; others are not heard.
+    fn is_named(&self, id: TeamId, invite: InviteId, device: Fingerprint) -> bool {
+        let mut expected = self.memory.adding.values();
+        let mut own = self.memory.operations.range((id, 0)..=(id, u64::MAX));
+        self.standing_key(id, invite).is_none()
+            || expected.any(|one| one.team == id && one.means(device))
+            || own.any(|(_, one)| {
+                one.what
+                    == What::Add {
+                        fingerprint: device.0,
+                    }
+            })
     }
 
     /// Takes a key package whose chunks this key has signed.
@@ -518,7 +552,8 @@ impl Session {
         let Some((invite, sealed)) = object.split_first_chunk::<8>() else {
             return Ok(Taken::Done);
         };
-        let Some(seal) = self.package_key(id, *invite) else {
+        let seal = self.package_key(id, *invite);
+        let Some(seal) = seal.filter(|_| self.is_named(id, *invite, fingerprint)) else {
             return Ok(Taken::Done);
         };
         let Some(bytes) = unseal(&seal.0, &bound(PACKAGE_LABEL, fingerprint), sealed) else {
@@ -535,6 +570,11 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         };
+        let certificate = candidate.leaf.credential.certificate.as_ref();
+        if let Some(why) = self.certificate_objection(team, certificate, fingerprint)? {
+            self.notice(why);
+            return Ok(Taken::Done);
+        }
         let request = self.request_with((id, fingerprint.0, *invite), &candidate, bytes);
         let Some(request) = request else {
             return Ok(Taken::Done);
@@ -648,8 +688,9 @@ impl Session {
     /// that are to be welcomed again.
     pub(crate) fn follow_requests(&mut self) -> Result<(), Failure> {
         let mut wanted: BTreeSet<(u128, u8)> = BTreeSet::new();
-        for (team, _) in self.memory.issued.keys() {
-            let prefix = Name::team_prefix(naming::place(*team), Path::KeyPackage);
+        let issued = self.memory.issued.keys().map(|key| key.0);
+        for team in issued.chain(self.memory.adding.keys().map(|key| key.0)) {
+            let prefix = Name::team_prefix(naming::place(team), Path::KeyPackage);
             wanted.insert((prefix.first().0, prefix.bits()));
         }
         for ((team, _), operation) in &self.memory.operations {
@@ -678,6 +719,7 @@ impl Session {
     /// Whether a key package can be of use.
     pub(crate) fn wants_key_package(&self, team: TeamId) -> bool {
         self.issued(team).next().is_some()
+            || self.memory.adding.keys().any(|key| key.0 == team)
             || self
                 .memory
                 .operations
@@ -720,6 +762,7 @@ fn read_device(team: TeamId, text: &str) -> Option<Adding> {
             team,
             digits: full.digits(),
             fingerprint: Some(full.0),
+            like: None,
         });
     }
     let digits: Vec<char> = text.chars().filter(|one| !one.is_whitespace()).collect();
@@ -732,6 +775,7 @@ fn read_device(team: TeamId, text: &str) -> Option<Adding> {
             .collect::<Vec<String>>()
             .join(" "),
         fingerprint: None,
+        like: None,
     })
 }
 

@@ -11,7 +11,9 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use endpoint_secure_api::{Code, TeamId};
 use proto::limits::{COMMIT_FRAGMENTS, DAY_MS, SMALL_FRAGMENTS};
-use proto::{Fields, Grant, Limits, Name, Path, Pattern, PublicKey, Rule, Timestamp, Verbs, split};
+use proto::{
+    Chunk, Fields, Grant, Limits, Name, Path, Pattern, PublicKey, Rule, Timestamp, Verbs, split,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -21,12 +23,13 @@ use crate::device::session::{Failure, Session, refuse};
 use crate::fault::{Fault, planted};
 use crate::group::{Candidate, Change, Group, GroupError, Leaf, LeafSigner, Made, Provider};
 use crate::naming;
+use crate::orgs::{Certificate, owner_key};
 use crate::pending::Taken;
 use crate::roles::{Deed, Roles};
-use crate::states::{Done, Fence, Notes, State, Used, Welcomed};
+use crate::states::{self, Done, Fence, Notes, State, Used, Welcomed};
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{StoreError, decode, encode};
-use crate::team::{Seed, Team, issue};
+use crate::team::{Founding, Seed, Team, issue};
 
 /// How long relays keep a commit, in milliseconds.
 const COMMIT_LIFE_MS: u64 = 180 * DAY_MS;
@@ -70,6 +73,14 @@ pub(crate) struct Luggage {
     pub chain: Vec<Vec<u8>>,
     /// Every device number that was ever used, with its publishing key.
     pub members: Used,
+    /// What leads devices back into the team.
+    pub return_key: Seed,
+    /// What the organisation says of the newcomer, if the adder has its key.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
+    /// What the newcomer needs to found direct conversations, likewise.
+    #[serde(default)]
+    pub direct: Option<Founding>,
 }
 
 /// What is sent with a welcome.
@@ -124,6 +135,7 @@ impl Session {
             packages: &packages,
             removed: &removed,
             roles: roles.as_ref().unwrap_or(&parent.roles),
+            owner: owner_key(team.id, &team.chain).map(|(_, key)| key),
         };
         let mut state = child_of(&parent, &effect, (digest, notes));
         state.id = made.group.state_id();
@@ -156,10 +168,12 @@ impl Session {
         for device in change.remove.iter().filter(|one| Some(**one) != back) {
             for channel in self.channels_of(team.id) {
                 let feed = self.memory.feeds.get(&(channel.row, *device));
+                // What came after a revocation stays behind the fence.
+                let cut = self.cut(tip, *device, channel.row).unwrap_or(u32::MAX);
                 notes.fences.extend(feed.map(|feed| Fence {
                     device: *device,
                     channel: channel.id.channel,
-                    next: feed.next,
+                    next: feed.next.min(cut),
                     hash: feed.hash,
                 }));
             }
@@ -263,6 +277,10 @@ impl Session {
         turn: u32,
     ) -> Result<Parcel, Failure> {
         let subject = newcomer.credential.publishing_key();
+        let certified = newcomer.credential.certificate.is_some();
+        let owner = (team.id.origin, team.id.org);
+        let home = self.memory.organisations.get(&owner);
+        let home = home.filter(|_| !certified);
         let others = tip
             .used
             .iter()
@@ -277,6 +295,9 @@ impl Session {
                 .collect(),
             chain: self.grant_for(team, newcomer.device, subject)?,
             members: Used::default().with(others.chain([(newcomer.device, subject.0)])),
+            return_key: team.return_key.clone(),
+            certificate: home.map(|one| one.certify(subject.fingerprint())),
+            direct: home.map(|one| one.direct(subject)).transpose()?,
         };
         let luggage = encode(&luggage)?.to_vec();
         let bundle = Bundle {
@@ -358,7 +379,7 @@ impl Session {
         &mut self,
         id: TeamId,
         epoch: u32,
-        object: &[u8],
+        (object, chunk): (&[u8], &Chunk),
     ) -> Result<Taken, Failure> {
         let Some((parent, sealed)) = object.split_first_chunk::<8>() else {
             return Ok(Taken::Done);
@@ -381,6 +402,11 @@ impl Session {
         if self.knows_commit(id, Sha256::digest(commit).into()) {
             return Ok(Taken::Done);
         }
+        if !self.team(id)?.is_out() && chunk.verifies(&self.memory.signer.public_key()) {
+            // A commit of this very device that is not in here.
+            self.become_new()?;
+            return Ok(Taken::Done);
+        }
         let namespace = self.new_namespace()?;
         self.store.copy_mls(from, namespace)?;
         let accepted = self.apply(&parent, namespace, (*child, commit))?;
@@ -388,6 +414,8 @@ impl Session {
             self.store.delete_mls(namespace)?;
         }
         if let Some(accepted) = accepted {
+            let author = accepted.state.commit.as_ref().map(|one| one.author);
+            self.saw(id, author, self.now.millis())?;
             self.take_state(accepted.state, accepted.group, &accepted.added)?;
         }
         Ok(Taken::Done)
@@ -418,6 +446,7 @@ impl Session {
             packages: &committed.packages,
             removed: &committed.removed,
             roles: &committed.roles,
+            owner: owner_key(parent.team, &self.team(parent.team)?.chain).map(|(_, key)| key),
         };
         let mut state = child_of(parent, &effect, (digest, notes));
         if !is_allowed(parent, &state, &effect) && !planted(Fault::RolesUnchecked) {
@@ -450,6 +479,8 @@ struct Effect<'a> {
     packages: &'a [Vec<u8>],
     removed: &'a [u32],
     roles: &'a Roles,
+    /// The key of the organisation that owns the team.
+    owner: Option<PublicKey>,
 }
 
 /// The state that a commit makes, but for its id, place and time.
@@ -471,6 +502,9 @@ fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Not
         (_, _, false) => Class::Add,
         _ => Class::Update,
     };
+    let mut foreign = parent.foreign.clone();
+    foreign.extend(states::foreign(parent.team, effect.added));
+    foreign.retain(|device, _| devices.contains(device));
     let newcomers = effect.added.iter();
     let welcomed = newcomers.clone().zip(effect.packages);
     let welcomed = welcomed
@@ -497,6 +531,7 @@ fn child_of(parent: &State, effect: &Effect<'_>, (digest, notes): ([u8; 32], Not
         }),
         devices,
         roles: effect.roles.clone(),
+        foreign,
         used: parent
             .used
             .with(newcomers.map(|leaf| (leaf.device, leaf.credential.publishing))),
@@ -532,7 +567,34 @@ fn is_allowed(parent: &State, child: &State, effect: &Effect<'_>) -> bool {
         roles: &child.roles,
         devices: &child.devices,
     };
-    apart && numbers_hold && parent.roles.allow(&deed)
+    apart && numbers_hold && orgs_hold(parent, child, effect) && parent.roles.allow(&deed)
+}
+
+/// Whether every newcomer's certificate is of an organisation that the team lets in, and all devices
+/// of others are guests.
+fn orgs_hold(parent: &State, child: &State, effect: &Effect<'_>) -> bool {
+    let home = (parent.team.origin, parent.team.org);
+    let certified = effect.added.iter().all(|leaf| {
+        let Some(certificate) = &leaf.credential.certificate else {
+            return true;
+        };
+        let key = if certificate.org == home {
+            effect.owner
+        } else {
+            parent
+                .roles
+                .orgs
+                .get(&certificate.org)
+                .copied()
+                .map(PublicKey)
+        };
+        let device = leaf.credential.publishing_key().fingerprint();
+        key.is_some_and(|key| certificate.verifies(&key, device))
+    });
+    let guests = child.foreign.iter().all(|(device, org)| {
+        child.roles.guests.contains(device) && child.roles.orgs.contains_key(org)
+    });
+    certified && guests
 }
 
 fn commit_name(team: &Team, epoch: u64, object: &[u8]) -> Name {

@@ -94,7 +94,7 @@ impl Session {
             return Ok(Answer::Sent(sent));
         }
         let team = self.team(channel.team)?;
-        if !team.removed
+        if !team.is_out()
             && !self
                 .tip(team)?
                 .roles
@@ -295,6 +295,18 @@ impl Session {
         Ok(())
     }
 
+    /// Forgets how far the feeds of a channel are known, but for one.
+    pub(crate) fn forget_feeds(&mut self, channel: i64, but: u32) -> Result<(), Failure> {
+        let feeds = self.memory.feeds.range((channel, 0)..=(channel, u32::MAX));
+        let others = feeds.filter(|(key, _)| key.1 != but);
+        let others: Vec<Feed> = others.map(|(_, feed)| feed.clone()).collect();
+        for feed in others {
+            self.store.delete(Kind::Feed, &feed.key())?;
+            self.memory.feeds.remove(&(feed.channel, feed.device));
+        }
+        Ok(())
+    }
+
     /// What this device has seen of all feeds of a channel.
     fn heads_digest(&self, channel: i64) -> [u8; 8] {
         let mut hash = Sha256::new();
@@ -423,6 +435,7 @@ impl Session {
         }
         // Also what is too late to be shown is evidence of where its author stood.
         self.witness(team.id, id, device)?;
+        self.saw(team.id, [device], entry.created_ms)?;
         let team = &self.team(team.id)?.clone();
         let ends = self.fence(team, device, channel);
         let fenced = ends.is_some_and(|next| entry.number >= next);
@@ -455,19 +468,29 @@ impl Session {
             })?;
         }
         self.move_feed(team, row, &arrived)?;
-        if entry.kind == kind::NAME
-            && channel == 0
-            && is_admin
-            && !fenced
-            && let Some((channel, name)) = message::read_name(&entry.body)
-        {
-            self.learn_name(team.id, (channel, &name), (entry.lamport, device))?;
+        if channel == 0 && !fenced {
+            self.heed(team.id, is_admin, &arrived)?;
         }
         self.told.messages.insert(ChannelId {
             team: team.id,
             channel,
         });
         Ok(())
+    }
+
+    /// Does what an entry of channel 0 says.
+    fn heed(&mut self, team: TeamId, is_admin: bool, arrived: &Arrived) -> Result<(), Failure> {
+        let (entry, device) = (&arrived.entry, arrived.leaf.device);
+        match entry.kind {
+            kind::NAME if is_admin => match message::read_name(&entry.body) {
+                Some((channel, name)) => {
+                    self.learn_name(team, (channel, &name), (entry.lamport, device))
+                }
+                None => Ok(()),
+            },
+            kind::REQUEST => self.take_request(team, device, &entry.body),
+            _ => Ok(()),
+        }
     }
 
     fn put_arrived(
@@ -504,6 +527,32 @@ impl Session {
         self.store.put(Kind::Fenced, &fenced_bytes(key), &fenced)?;
         self.memory.fenced.insert(key, fenced);
         Ok(())
+    }
+
+    /// Hides what a device has written in a channel since a time, by its own clock. Gives the first of it.
+    pub(crate) fn hide_since(
+        &mut self,
+        (channel, row, device): (ChannelId, i64, u32),
+        at: proto::Timestamp,
+    ) -> Result<Option<u32>, Failure> {
+        let later = self.store.written_since(row, device, at.millis())?;
+        for number in &later {
+            let Some(mut kept) = self.store.message(row, device, *number)? else {
+                continue;
+            };
+            if kept.shown && self.memory.fenced.len() < FENCED {
+                kept.shown = false;
+                self.store.put_message(&kept)?;
+                self.note_fenced(Fenced {
+                    channel,
+                    row,
+                    device,
+                    number: *number,
+                })?;
+                self.told.messages.insert(channel);
+            }
+        }
+        Ok(later.first().copied())
     }
 
     /// Shows what came from behind a fence that is not on the way to the tip any more.

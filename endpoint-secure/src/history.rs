@@ -77,7 +77,10 @@ impl Session {
             .message_before(kept.channel, kept.device, kept.number)?;
         let feed = self.memory.feeds.get(&(kept.channel, kept.device));
         let expected = match before {
-            Some((number, chunks)) => number + chunks,
+            // Before the base of a feed this device was not in the team.
+            Some((number, chunks)) => feed
+                .filter(|feed| feed.base <= kept.number)
+                .map_or(number + chunks, |feed| feed.base.max(number + chunks)),
             None => feed.map_or(kept.number, |feed| feed.base),
         };
         Ok(Message {

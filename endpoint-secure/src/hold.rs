@@ -162,6 +162,29 @@ impl Session {
         Ok(())
     }
 
+    /// Gives up what waits in a team.
+    pub(crate) fn drop_held(&mut self, team: TeamId, why: &str) -> Result<(), Failure> {
+        let all: Vec<Held> = self.held(team).cloned().collect();
+        for held in all {
+            self.store.delete(Kind::Held, &numbered(team, held.order))?;
+            self.memory.held.remove(&(team, held.order));
+            self.fail_held(&held, why)?;
+        }
+        Ok(())
+    }
+
+    fn fail_held(&mut self, held: &Held, why: &str) -> Result<(), Failure> {
+        let row = self.know_channel(held.channel.team, held.channel.channel, "")?;
+        let device = self.team(held.channel.team)?.device;
+        if let Some(mut kept) = self.store.message(row, device, held.number)? {
+            kept.delivery = Delivery::Failed;
+            kept.sealed.failure = why.into();
+            self.store.put_message(&kept)?;
+        }
+        self.told.messages.insert(held.channel);
+        Ok(())
+    }
+
     fn release(&mut self, held: &Held) -> Result<(), Failure> {
         let written = self.write_now(held.channel, (held.kind, &held.body), held.created_ms);
         match written {
@@ -171,17 +194,7 @@ impl Session {
                 endpoint_secure_api::Code::Storage,
                 "a held message lost its number",
             ),
-            Err(Failure::Refused(refusal)) => {
-                let row = self.know_channel(held.channel.team, held.channel.channel, "")?;
-                let device = self.team(held.channel.team)?.device;
-                if let Some(mut kept) = self.store.message(row, device, held.number)? {
-                    kept.delivery = Delivery::Failed;
-                    kept.sealed.failure = refusal.text;
-                    self.store.put_message(&kept)?;
-                }
-                self.told.messages.insert(held.channel);
-                Ok(())
-            }
+            Err(Failure::Refused(refusal)) => self.fail_held(held, &refusal.text),
             Err(error) => Err(error),
         }
     }

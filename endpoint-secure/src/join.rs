@@ -4,7 +4,7 @@
 //! other direction, the admin's check of this device's fingerprint, is in `admission`. Source:
 //! docs/protocol.md, "Invite"; docs/architecture.md, "Joining".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use endpoint_secure_api::{
     Answer, Code, Device as ApiDevice, JoinStage, Preview, Team as ApiTeam, TeamId,
@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::admission::{REFUSAL, Why, read_refusal, seal_package, tag};
 use crate::commit::{BUNDLE_VERSION, Bundle, Luggage, TREE_RUN, open_tree};
 use crate::device::session::{Failure, Session, refuse};
+use crate::direct::DIRECT;
 use crate::group::{self, Group, GroupError, Leaf, LeafSigner, Provider};
 use crate::invite::Invite;
-use crate::naming::{self, Credential, FOUNDER};
+use crate::naming::{self, FOUNDER};
 use crate::operation::{device_answer, role_of};
 use crate::pending::Taken;
 use crate::states::{State, Used};
@@ -150,10 +151,11 @@ impl Joining {
             waiting: 0,
             code: String::new(),
             refused: self.refused.map_or("", Why::line).into(),
+            direct: self.team.team >= DIRECT,
         }
     }
 
-    fn device(&self) -> Option<u32> {
+    pub(crate) fn device(&self) -> Option<u32> {
         let signing = LeafSigner::from_seed(&self.seed.0).public();
         naming::device_number(self.team, &signing, &self.salt)
     }
@@ -173,25 +175,40 @@ impl Session {
     pub(crate) fn join(&mut self, text: &str) -> Result<Answer, Failure> {
         let invite = parse(text)?;
         let id = invite.team_id();
-        if let Some(team) = self.memory.teams.get(&id).filter(|team| !team.removed) {
+        if let Some(team) = self.memory.teams.get(&id).filter(|team| !team.is_out()) {
             return Ok(Answer::Team(self.team_answer(team)));
         }
         let before = self.memory.joining.get(&id);
         if let Some(same) = before.filter(|one| one.in_ms == 0 && one.refused.is_none()) {
-            return Ok(Answer::Team(same.answer()));
+            return Ok(self.joining_answer(same));
         }
         if invite.expires_ms() <= self.now.millis() {
             return refuse(Code::Configuration, Why::Expired.line());
         }
+        self.ask_to_join(invite)
+    }
+
+    /// Where this device stands on its way back into a team that it is out of.
+    pub(crate) fn way_back(&self, team: &Team) -> Option<ApiTeam> {
+        let joining = self.memory.joining.get(&team.id)?;
+        (team.is_out() && joining.in_ms == 0).then(|| joining.answer())
+    }
+
+    fn joining_answer(&self, joining: &Joining) -> Answer {
+        let known = self.memory.teams.get(&joining.team);
+        Answer::Team(known.map_or_else(|| joining.answer(), |team| self.team_answer(team)))
+    }
+
+    /// Publishes key packages for a new device in the team of an invite.
+    pub(crate) fn ask_to_join(&mut self, invite: Invite) -> Result<Answer, Failure> {
+        let id = invite.team_id();
         self.forget_joining(id)?;
         self.configure_with(PublicKey(invite.origin), &invite.relays)?;
         let mut joining = Joining::new(invite)?;
         self.refill(&mut joining)?;
-        let answer = joining.answer();
         self.put_joining(joining)?;
         self.subscribe(self.welcome_prefix(id))?;
-        self.told.teams = true;
-        Ok(Answer::Team(answer))
+        Ok(self.joining_answer(&self.memory.joining[&id]))
     }
 
     /// Makes and publishes key packages until there are as many as there should be.
@@ -212,14 +229,7 @@ impl Session {
     fn offer(&mut self, joining: &mut Joining, last_resort: bool) -> Result<(), Failure> {
         let namespace = self.new_namespace()?;
         let signer = LeafSigner::from_seed(&joining.seed.0);
-        let identity = &self.memory.identity;
-        let credential = Credential::bind(
-            (&identity.user, &identity.device),
-            &self.memory.signer,
-            joining.salt,
-            joining.team,
-            &signer.public(),
-        );
+        let credential = self.credential(joining.team, joining.salt, &signer);
         let provider = Provider::new(&self.store, &self.crypto, namespace);
         let kind = (&credential, last_resort);
         let package = group::key_package(&provider, joining.invite.suite, &signer, kind)?;
@@ -487,8 +497,9 @@ impl Session {
         }
         joining.fetching = false;
         joining.bundle = None;
-        let entered = self.states(joining.team).map(|state| state.turn);
-        joining.turn = entered.max().unwrap_or(0);
+        // Of the device that this one was before, if any, it has nothing to go by.
+        let entered = self.states(joining.team).filter(|_| joining.in_ms > 0);
+        joining.turn = entered.map(|state| state.turn).max().unwrap_or(0);
         self.put_joining(joining)?;
         self.notice("a welcome has come that is not from the admin of the invite; it is set aside");
         Ok(())
@@ -562,7 +573,7 @@ impl Session {
     }
 
     pub(crate) fn enter_team(&mut self, id: TeamId) -> Result<Answer, Failure> {
-        if let Some(team) = self.memory.teams.get(&id).filter(|team| !team.removed) {
+        if let Some(team) = self.memory.teams.get(&id).filter(|team| !team.is_out()) {
             return Ok(Answer::Team(self.team_answer(team)));
         }
         let (joining, ready) = self.admitted(id)?;
@@ -592,20 +603,29 @@ impl Session {
         joining.in_ms = self.now.millis();
         // First: what waits for the new state must not find the welcome unused.
         self.put_joining(joining.clone())?;
-        let known = self.memory.teams.get(&id).cloned();
-        match known.filter(|team| Some(team.device) == joining.device()) {
-            Some(mut team) => {
+        match self.memory.teams.get(&id).cloned() {
+            Some(mut team) if Some(team.device) == joining.device() => {
                 team.take_chain(&luggage.chain);
                 self.put_team(team)?;
                 self.return_to(state)?;
             }
-            None => {
-                self.leave_behind(id)?;
-                self.enter(self.newcomers_team(&joining, &luggage, &state)?, state)?;
+            before => {
+                let mut team = self.newcomers_team(&joining, &luggage, &state)?;
+                if let Some(before) = before {
+                    self.succeed(&before, &mut team)?;
+                }
+                self.enter(team, state)?;
             }
         }
         for (channel, name) in &luggage.channels {
             self.know_channel(id, *channel, name)?;
+        }
+        if let Some(certificate) = luggage.certificate {
+            let team = self.team(id)?.clone();
+            self.take_certificate(&team, certificate)?;
+        }
+        if let Some(founding) = luggage.direct {
+            self.take_founding(founding)?;
         }
         Ok(())
     }
@@ -638,7 +658,11 @@ impl Session {
             next_blob: 0,
             former: Vec::new(),
             lost: BTreeSet::new(),
+            return_key: luggage.return_key.clone(),
             removed: false,
+            copied: false,
+            ended: BTreeSet::new(),
+            linked: BTreeMap::new(),
             renewed_ms: self.now.millis(),
         })
     }
@@ -658,7 +682,7 @@ impl Session {
     }
 
     /// Forgets a request, with all its key packages.
-    fn forget_joining(&mut self, id: TeamId) -> Result<(), Failure> {
+    pub(crate) fn forget_joining(&mut self, id: TeamId) -> Result<(), Failure> {
         let Some(joining) = self.memory.joining.remove(&id) else {
             return Ok(());
         };
@@ -671,8 +695,7 @@ impl Session {
             self.unsubscribe(prefix)?;
         }
         self.unsubscribe(self.welcome_prefix(id))?;
-        self.store.delete(Kind::Joining, &naming::team_bytes(id))?;
-        Ok(())
+        Ok(self.store.delete(Kind::Joining, &naming::team_bytes(id))?)
     }
 
     /// Key packages are forgotten when their welcome needs no second one any more.
@@ -683,10 +706,7 @@ impl Session {
             .filter(|one| one.in_ms > 0 && one.in_ms < limit)
             .map(|one| one.team)
             .collect();
-        for team in done {
-            self.forget_joining(team)?;
-        }
-        Ok(())
+        done.into_iter().try_for_each(|id| self.forget_joining(id))
     }
 
     fn welcome_prefix(&self, team: TeamId) -> Prefix {

@@ -5,9 +5,11 @@
 //! Source: docs/architecture.md.
 
 mod admission;
+mod anew;
 mod branch;
 mod commit;
 pub mod device;
+mod direct;
 mod evidence;
 mod fault;
 mod feed;
@@ -17,18 +19,22 @@ mod hold;
 mod invite;
 mod join;
 mod lan_only;
+mod link;
 pub mod lock;
 mod locking;
 mod message;
 mod naming;
 mod operation;
+mod orgs;
 mod outbox;
 mod pending;
 mod relays;
 mod roles;
+mod seen;
 pub mod shell;
 #[cfg(test)]
 mod simulation;
+mod standing;
 mod states;
 mod store;
 mod team;

@@ -20,6 +20,8 @@ pub mod kind {
     pub const TEXT: u8 = 1;
     /// The name of the team or of a channel; only in channel 0.
     pub const NAME: u8 = 2;
+    /// What a member asks of the admins' devices; only in channel 0.
+    pub const REQUEST: u8 = 3;
 }
 
 /// One entry.

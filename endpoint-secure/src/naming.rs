@@ -8,6 +8,8 @@ use proto::{OriginId, Place, PublicKey, Signer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::orgs::{CERTIFICATE_BYTES, Certificate};
+
 const VERSION: u8 = 1;
 const BINDING_LABEL: &[u8] = b"treeline leaf 1";
 /// Bytes of a name in a credential, at most: 64 characters of 4 bytes.
@@ -59,6 +61,8 @@ pub struct Credential {
     pub publishing: [u8; 32],
     /// Makes the device number another one.
     pub salt: [u8; 16],
+    /// What its organisation says of it.
+    pub certificate: Option<Certificate>,
     /// Ed25519 by `publishing`.
     pub binding: Vec<u8>,
 }
@@ -66,7 +70,7 @@ pub struct Credential {
 impl Credential {
     /// Makes a credential for a leaf with this signing key.
     pub fn bind(
-        names: (&str, &str),
+        (names, certificate): ((&str, &str), Option<Certificate>),
         publishing: &Signer,
         salt: [u8; 16],
         team: TeamId,
@@ -77,6 +81,7 @@ impl Credential {
             device_name: names.1.into(),
             publishing: publishing.public_key().0,
             salt,
+            certificate,
             binding: Vec::new(),
         };
         let key = SigningKey::from_bytes(&publishing.seed());
@@ -117,12 +122,22 @@ impl Credential {
         let (user, rest) = take_name(rest)?;
         let (device_name, rest) = take_name(rest)?;
         let (publishing, rest) = rest.split_first_chunk::<32>()?;
-        let (salt, binding) = rest.split_first_chunk::<16>()?;
+        let (salt, rest) = rest.split_first_chunk::<16>()?;
+        let (certified, rest) = rest.split_first()?;
+        let (certificate, binding) = match certified {
+            0 => (None, rest),
+            1 => {
+                let (bytes, rest) = rest.split_at_checked(CERTIFICATE_BYTES)?;
+                (Some(Certificate::decode(bytes)?), rest)
+            }
+            _ => return None,
+        };
         (binding.len() == 64).then(|| Self {
             user,
             device_name,
             publishing: *publishing,
             salt: *salt,
+            certificate,
             binding: binding.to_vec(),
         })
     }
@@ -135,6 +150,8 @@ impl Credential {
         }
         out.extend_from_slice(&self.publishing);
         out.extend_from_slice(&self.salt);
+        out.push(self.certificate.is_some().into());
+        out.extend(self.certificate.iter().flat_map(Certificate::encode));
         out
     }
 
@@ -188,7 +205,8 @@ mod tests {
 
     fn credential() -> Credential {
         let publishing = Signer::from_seed(&[1; 32]);
-        Credential::bind(("Ada", "laptop"), &publishing, [2; 16], TEAM, &[3; 32])
+        let who = (("Ada", "laptop"), None);
+        Credential::bind(who, &publishing, [2; 16], TEAM, &[3; 32])
     }
 
     #[test]
@@ -204,7 +222,7 @@ mod tests {
     fn a_name_that_would_steer_a_terminal_is_none() {
         let publishing = Signer::from_seed(&[1; 32]);
         let steers = Credential::bind(
-            ("Ada\u{1b}[2J", "laptop"),
+            (("Ada\u{1b}[2J", "laptop"), None),
             &publishing,
             [2; 16],
             TEAM,

@@ -6,8 +6,8 @@
 //! docs/architecture.md, "Which commit wins".
 
 use endpoint_secure_api::{Answer, Code, Device as ApiDevice, Role, TeamId};
-use proto::PublicKey;
 use proto::limits::DAY_MS;
+use proto::{Fingerprint, PublicKey};
 use serde::{Deserialize, Serialize};
 
 use crate::branch::{StateId, Verdict};
@@ -15,6 +15,7 @@ use crate::commit::Parcel;
 use crate::device::session::{Failure, Session, refuse};
 use crate::fault::{Fault, planted};
 use crate::group::{Candidate, Change, Leaf};
+use crate::orgs::OrgId;
 use crate::roles::Roles;
 use crate::states::{State, numbered};
 use crate::store::Kind;
@@ -32,8 +33,6 @@ pub(crate) const BACKLOG_MS: u64 = 5_000;
 pub(crate) const HOLD_MS: u64 = 30_000;
 /// Changes that wait, at most.
 const WAITING: usize = 256;
-/// A device renews its leaf after this long, in milliseconds.
-const RENEW_MS: u64 = 30 * DAY_MS;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +59,15 @@ pub enum What {
         /// The channel.
         channel: u16,
         /// Whether only admins write.
+        on: bool,
+    },
+    /// Let devices of another organisation in as guests, or no longer.
+    Allow {
+        /// Which.
+        org: OrgId,
+        /// Its key.
+        key: [u8; 32],
+        /// Whether they may come.
         on: bool,
     },
     /// Renew this device's leaf.
@@ -148,6 +156,12 @@ impl Session {
                 "an admin changes only devices of lower rank",
             );
         }
+        if tip.foreign.contains_key(&device) {
+            return refuse(
+                Code::Forbidden,
+                "devices of other organisations are guests, and stay guests",
+            );
+        }
         let Some(roles) = changed(&tip.roles, device, role) else {
             return Ok(Answer::Done);
         };
@@ -189,8 +203,8 @@ impl Session {
     /// A team that this device is an admin of.
     pub(crate) fn administered(&self, id: TeamId) -> Result<&Team, Failure> {
         let team = self.team(id)?;
-        if team.removed {
-            return refuse(Code::Forbidden, "this device was removed from the team");
+        if team.is_out() {
+            return refuse(Code::Forbidden, team.farewell());
         }
         if self.tip(team)?.roles.rank(team.device).is_none() {
             return refuse(Code::Forbidden, "only the team's admins may do that");
@@ -237,7 +251,7 @@ impl Session {
         self.follow_requests()
     }
 
-    fn drop_operation(&mut self, key: (TeamId, u64)) -> Result<(), Failure> {
+    pub(crate) fn drop_operation(&mut self, key: (TeamId, u64)) -> Result<(), Failure> {
         self.store
             .delete(Kind::Operation, &numbered(key.0, key.1))?;
         self.memory.operations.remove(&key);
@@ -260,7 +274,7 @@ impl Session {
         let own: Vec<u32> = still_in
             .iter()
             .copied()
-            .filter(|target| !team.removed && tip.roles.outranks(team.device, *target))
+            .filter(|target| !team.is_out() && tip.roles.outranks(team.device, *target))
             .collect();
         let (device, until) = (team.device, self.now.millis() + HOLD_MS);
         if still_in.iter().all(|target| *target == device) {
@@ -281,7 +295,7 @@ impl Session {
         let Some(tip) = self.memory.states.get(&(id, verdict.tip())) else {
             return Ok(());
         };
-        let is_admin = !team.removed && tip.roles.rank(team.device).is_some();
+        let is_admin = !team.is_out() && tip.roles.rank(team.device).is_some();
         if !is_admin {
             return Ok(());
         }
@@ -310,6 +324,10 @@ impl Session {
         self.link.pursue_ms = None;
         self.release_sending()?;
         self.renew_leaves()?;
+        self.remove_unseen()?;
+        self.remove_revoked()?;
+        self.subscribe_records()?;
+        self.wake_for_pursuit(self.now.millis() + DAY_MS);
         let teams: std::collections::BTreeSet<TeamId> =
             self.memory.operations.keys().map(|key| key.0).collect();
         for team in teams {
@@ -362,13 +380,7 @@ impl Session {
     /// The first change of a team that is not on the way to its tip and makes sense there. Those
     /// that are settled, or make no sense any more, are forgotten.
     fn next_change(&mut self, id: TeamId) -> Result<Option<Next>, Failure> {
-        let keys: Vec<(TeamId, u64)> = self
-            .memory
-            .operations
-            .range((id, 0)..=(id, u64::MAX))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in keys {
+        for key in self.operations_of(id) {
             let operation = self.memory.operations[&key].clone();
             let Some(team) = self.memory.teams.get(&id).cloned() else {
                 self.drop_operation(key)?;
@@ -393,6 +405,12 @@ impl Session {
         Ok(None)
     }
 
+    /// The keys of all changes of a team.
+    pub(crate) fn operations_of(&self, id: TeamId) -> Vec<(TeamId, u64)> {
+        let own = self.memory.operations.range((id, 0)..=(id, u64::MAX));
+        own.map(|(key, _)| *key).collect()
+    }
+
     fn is_settled(&self, team: TeamId, state: StateId) -> bool {
         let kept = self.memory.states.get(&(team, state));
         let old = kept.is_some_and(|one| one.made_ms + DAY_MS < self.now.millis());
@@ -403,7 +421,7 @@ impl Session {
     fn step(&self, team: &Team, operation: &Operation) -> Result<Step, Failure> {
         let tip = self.tip(team)?;
         let roles = &tip.roles;
-        if team.removed || tip.namespace.is_none() {
+        if team.is_out() || tip.namespace.is_none() {
             return Ok(Step::Drop);
         }
         if operation.what == What::Renew {
@@ -441,6 +459,17 @@ impl Session {
                 }
                 (after != *roles).then(|| with_roles(after))
             }
+            What::Allow { org, key, on } => {
+                let mut after = roles.clone();
+                if *on {
+                    after.orgs.insert(*org, *key);
+                } else {
+                    after.orgs.remove(org);
+                }
+                let in_use = tip.foreign.values().any(|one| one == org);
+                let sense = after != *roles && after.fit() && (*on || !in_use);
+                sense.then(|| with_roles(after))
+            }
             What::Renew => None,
         };
         Ok(change.into())
@@ -469,12 +498,21 @@ impl Session {
         if inside.map_or(tip.used.key(number).is_some(), |(known, _)| known != number) {
             return Ok(Step::Drop);
         }
+        let certificate = candidate.leaf.credential.certificate.as_ref();
+        let objection = self.certificate_objection(team, certificate, Fingerprint(device))?;
+        if objection.is_some() {
+            return Ok(Step::Drop);
+        }
+        let mut roles = tip.roles.clone();
+        if certificate.is_some_and(|one| one.org != (team.id.origin, team.id.org)) {
+            roles.guests.insert(number);
+        }
         let turn = self.next_turn(team.id, number);
         let parcel = self.parcel(team, tip, &candidate.leaf, turn)?;
         let change = Change {
             add: vec![candidate],
             remove: is_in.then_some(number).into_iter().collect(),
-            roles: None,
+            roles: (roles != tip.roles).then_some(roles),
         };
         Ok(Step::Make(Box::new((change, Some(parcel)))))
     }
@@ -506,25 +544,6 @@ impl Session {
         }
     }
 
-    /// Own leaves that are old are renewed, so that keys that were stolen serve for a time only.
-    fn renew_leaves(&mut self) -> Result<(), Failure> {
-        let now = self.now.millis();
-        let old: Vec<TeamId> = self
-            .memory
-            .teams
-            .values()
-            .filter(|team| !team.removed && team.renewed_ms + RENEW_MS < now)
-            .map(|team| team.id)
-            .collect();
-        for id in old {
-            let mut team = self.memory.teams[&id].clone();
-            team.renewed_ms = now;
-            self.put_team(team)?;
-            self.ask_for(id, What::Renew)?;
-        }
-        Ok(())
-    }
-
     /// Own changes that are not in effect.
     pub(crate) fn count_waiting(&self, team: TeamId) -> u32 {
         let own = self.memory.operations.range((team, 0)..=(team, u64::MAX));
@@ -536,6 +555,7 @@ impl Session {
         let team = self.team(id)?.clone();
         let tip = self.tip(&team)?;
         let (roles, namespace) = (tip.roles.clone(), tip.namespace);
+        let foreign = tip.foreign.clone();
         let Some(namespace) = namespace else {
             return refuse(Code::Forbidden, "this device was removed from the team");
         };
@@ -545,6 +565,12 @@ impl Session {
             .into_iter()
             .map(|leaf| ApiDevice {
                 warning: self.warning(id, leaf.device),
+                guest_of: foreign.get(&leaf.device).map(|org| org.1),
+                last_seen_ms: if leaf.device == team.device {
+                    self.now.millis()
+                } else {
+                    self.last_seen_ms(id, leaf.device)
+                },
                 since_epoch: team
                     .members
                     .get(&leaf.device)
@@ -572,6 +598,8 @@ pub(crate) fn device_answer(leaf: Leaf, roles: &Roles, own: u32) -> ApiDevice {
         rank: roles.rank(leaf.device).map(|rank| rank as u32),
         warning: String::new(),
         since_epoch: 0,
+        guest_of: None,
+        last_seen_ms: 0,
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Link {
     granted: BTreeSet<GrantId>,
     in_flight: BTreeSet<Name>,
     refusals: BTreeMap<Name, u32>,
+    /// Own chunks under whose names a relay says it has other bytes.
+    pub(crate) conflicts: BTreeMap<Name, Chunk>,
     /// Everything up to here was published on this link.
     position: i64,
     /// Ids by prefix; 0 while a subscription waits for its next try.
@@ -58,6 +60,9 @@ pub(crate) struct Link {
     fresh_cursors: BTreeSet<(u128, u8)>,
     pub(crate) queue_moved: bool,
     pub(crate) queue_tell_ms: u64,
+    /// Whether this device has not heard since its start what it has written itself: a copy of a profile
+    /// must not publish under numbers that are taken.
+    unsure: bool,
     /// When this device was connected, or farther than before.
     since_ms: u64,
     /// When the last chunk came.
@@ -92,8 +97,15 @@ impl Link {
         Self {
             last_id,
             pursue_ms: Some(0),
+            unsure: true,
             ..Self::default()
         }
+    }
+
+    /// Nothing that was published counts any more.
+    pub(crate) fn forget_posted(&mut self) {
+        self.in_flight.clear();
+        self.refusals.clear();
     }
 
     fn renewed(up: bool, old: &Self, now: Timestamp) -> Self {
@@ -105,7 +117,9 @@ impl Link {
             queue_moved: old.queue_moved,
             queue_tell_ms: old.queue_tell_ms,
             since_ms: now.millis(),
+            unsure: old.unsure,
             pursue_ms: Some(0),
+            conflicts: old.conflicts.clone(),
             turn_ms: old.turn_ms.clone(),
             asked_ms: old.asked_ms.clone(),
             hold_sending_ms: old.hold_sending_ms.clone(),
@@ -179,11 +193,19 @@ impl Session {
         })
     }
 
+    /// Since when this device has been connected and has heard all that came before; none where it is
+    /// not, or has not.
+    pub(crate) fn connected_ms(&self, team: TeamId) -> Option<u64> {
+        self.has_heard(team).then_some(self.link.since_ms)
+    }
+
     /// When [`Session::tick`] has something to do.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let queue = self.link.queue_moved.then_some(self.link.queue_tell_ms);
+        let unsure = self.link.unsure && self.link.up;
         [
             queue,
+            unsure.then_some(self.link.since_ms + BACKLOG_MS),
             self.link.hold_ms,
             self.link.retry_ms,
             self.link.cursors_ms,
@@ -222,6 +244,15 @@ impl Session {
         self.store.delete(Kind::Subscription, &key_bytes(key))?;
         self.memory.subscriptions.remove(&key);
         Ok(())
+    }
+
+    /// Subscribes from the beginning.
+    pub(crate) fn resubscribe(&mut self, prefix: Prefix) -> Result<(), Failure> {
+        let key = (prefix.first().0, prefix.bits());
+        self.unsubscribe(prefix)?;
+        self.link.fresh_cursors.remove(&key);
+        self.link.stale.extend(self.link.subscribed.remove(&key));
+        self.subscribe(prefix)
     }
 
     pub(crate) fn caught_up(&mut self, id: u32, cursor: &Cursor) -> Result<(), Failure> {
@@ -341,6 +372,10 @@ impl Session {
             self.link.retry_ms.get_or_insert(at);
             return Ok(());
         }
+        if why == Refused::Conflict && self.link.conflicts.len() < WINDOW {
+            // The relay's word proves nothing: what it has comes with the subscription.
+            self.link.conflicts.insert(name, chunk);
+        }
         let Some(owner) = self.store.owner(name)? else {
             return Ok(());
         };
@@ -415,7 +450,24 @@ impl Session {
         }
     }
 
+    /// Whether what this device has written before may still come from its relays.
+    fn is_unsure(&mut self) -> bool {
+        let teams = self.memory.teams.values().filter(|team| !team.is_out());
+        let heard = teams
+            .map(|team| Name::team_prefix(naming::place(team.id), Path::Message))
+            .all(|prefix| {
+                let key = (prefix.first().0, prefix.bits());
+                self.link.caught.contains(&key)
+            });
+        let patience = self.link.since_ms + BACKLOG_MS > self.now.millis();
+        self.link.unsure &= !heard && patience;
+        self.link.unsure
+    }
+
     fn fill_window(&mut self) -> Result<(), StoreError> {
+        if self.is_unsure() {
+            return Ok(());
+        }
         while self.link.in_flight.len() < WINDOW {
             let room = (WINDOW - self.link.in_flight.len()).min(CHUNKS_PER_FRAME);
             let rows = self.store.posted_after(self.link.position, room)?;
@@ -434,11 +486,11 @@ impl Session {
             self.link.in_flight.insert(chunk.name());
             let grant = chunk.grant();
             if grant != GrantId::NONE && self.link.granted.insert(grant) {
-                let chain = self
-                    .memory
-                    .teams
-                    .values()
-                    .find_map(|team| team.chain_of(grant));
+                let mut teams = self.memory.teams.values();
+                let mut owners = self.memory.organisations.values();
+                let chain = teams
+                    .find_map(|team| team.chain_of(grant))
+                    .or_else(|| owners.find_map(|one| one.chain_of(grant)));
                 if let Some(chain) = chain {
                     self.effect(Effect::Frame(Frame::Grant(chain)));
                 }

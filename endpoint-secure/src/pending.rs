@@ -189,6 +189,12 @@ impl Session {
 
     fn receive(&mut self, chunk: Chunk) -> Result<(), Failure> {
         let name = chunk.name();
+        if self.own_echo(&chunk)? {
+            return Ok(());
+        }
+        if name.path() == Path::Record {
+            return self.take_record(&chunk);
+        }
         if !self.wants(name)? || self.is_forged(&chunk) {
             return Ok(());
         }
@@ -287,7 +293,7 @@ impl Session {
         let team = naming::team_id(first.place());
         match first.fields() {
             Fields::Message { .. } => self.take_message(first, count, object),
-            Fields::Commit { epoch, .. } => self.take_commit(team, epoch, object),
+            Fields::Commit { epoch, .. } => self.take_commit(team, epoch, (object, chunk)),
             Fields::KeyPackage { .. } => match chunk.self_certifying_key() {
                 Some(key) => self.take_key_package(team, key, object),
                 None => Ok(Taken::Done),

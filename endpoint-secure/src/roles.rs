@@ -4,17 +4,23 @@
 //! client changes nothing for others. It knows no group and no store. Source: docs/architecture.md,
 //! "State, commits".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::naming::FOUNDER;
+use crate::orgs::OrgId;
 
 const VERSION: u8 = 1;
 /// Admins of a team, at most.
 pub const ADMINS: usize = 64;
 /// Guests of a team, at most: their list travels in every change of roles.
 const GUESTS: usize = 1024;
+/// Other organisations that a team lets in, at most.
+const ORGS: usize = 32;
+
+/// Organisations with their keys.
+pub type Orgs = BTreeMap<OrgId, [u8; 32]>;
 
 /// The roles of a team in one of its states. Devices are meant by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +31,9 @@ pub struct Roles {
     pub guests: BTreeSet<u32>,
     /// Channels into which only admins write.
     pub announce: BTreeSet<u16>,
+    /// Other organisations whose devices may be guests, with their keys.
+    #[serde(default)]
+    pub orgs: Orgs,
 }
 
 /// What a commit does, as far as roles decide about it.
@@ -49,6 +58,7 @@ impl Roles {
             admins: vec![FOUNDER],
             guests: BTreeSet::new(),
             announce: BTreeSet::new(),
+            orgs: BTreeMap::new(),
         }
     }
 
@@ -110,6 +120,12 @@ impl Roles {
         put(&mut out, self.admins.iter().copied());
         put(&mut out, self.guests.iter().copied());
         put(&mut out, self.announce.iter().map(|one| u32::from(*one)));
+        out.push(self.orgs.len() as u8);
+        for ((origin, org), key) in &self.orgs {
+            out.extend_from_slice(&origin.to_be_bytes());
+            out.extend_from_slice(&org.to_be_bytes());
+            out.extend_from_slice(key);
+        }
         out
     }
 
@@ -119,11 +135,13 @@ impl Roles {
         let (admins, rest) = take(rest, ADMINS)?;
         let (guests, rest) = take(rest, GUESTS)?;
         let (announce, rest) = take(rest, 1 << 10)?;
+        let (orgs, rest) = take_orgs(rest)?;
         let channel = |number: u32| u16::try_from(number).ok().filter(|one| *one < 1 << 10);
         let this = Self {
             guests: guests.into_iter().collect(),
             announce: announce.into_iter().map(channel).collect::<Option<_>>()?,
             admins,
+            orgs,
         };
         let apart = this.admins.iter().collect::<BTreeSet<_>>().len() == this.admins.len();
         let whole = *version == VERSION && rest.is_empty() && apart && this.encode() == bytes;
@@ -132,8 +150,24 @@ impl Roles {
 
     /// Whether they fit the group's context.
     pub fn fit(&self) -> bool {
-        self.admins.len() <= ADMINS && self.guests.len() <= GUESTS
+        self.admins.len() <= ADMINS && self.guests.len() <= GUESTS && self.orgs.len() <= ORGS
     }
+}
+
+fn take_orgs(bytes: &[u8]) -> Option<(Orgs, &[u8])> {
+    let (count, mut rest) = bytes.split_first()?;
+    let mut orgs = BTreeMap::new();
+    for _ in 0..*count {
+        let (origin, tail) = rest.split_first_chunk()?;
+        let (org, tail) = tail.split_first_chunk()?;
+        let (key, tail) = tail.split_first_chunk()?;
+        orgs.insert(
+            (u32::from_be_bytes(*origin), u32::from_be_bytes(*org)),
+            *key,
+        );
+        rest = tail;
+    }
+    (orgs.len() <= ORGS).then_some((orgs, rest))
 }
 
 fn put(out: &mut Vec<u8>, numbers: impl ExactSizeIterator<Item = u32>) {
@@ -166,6 +200,7 @@ mod tests {
             admins: admins.to_vec(),
             guests: guests.iter().copied().collect(),
             announce: [3, 9].into(),
+            orgs: [((1, 2), [7; 32])].into(),
         }
     }
 

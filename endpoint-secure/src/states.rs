@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use endpoint_secure_api::TeamId;
+use endpoint_secure_api::{ChannelId, TeamId};
 use serde::{Deserialize, Serialize};
 
 use crate::branch::{self, Class, Commit, Known, StateId, Verdict};
 use crate::device::session::{Failure, Session};
 use crate::evidence::Misdeed;
 use crate::fault::{Fault, planted};
-use crate::group::Group;
+use crate::group::{Group, Leaf};
 use crate::naming;
+use crate::orgs::OrgId;
 use crate::roles::Roles;
 use crate::store::{Kind, StoreError};
 use crate::team::{Member, Team, state_bytes};
@@ -50,6 +51,9 @@ pub struct State {
     pub devices: BTreeSet<u32>,
     /// Its roles.
     pub roles: Roles,
+    /// Its devices of other organisations than the team's.
+    #[serde(default)]
+    pub foreign: BTreeMap<u32, OrgId>,
     /// All device numbers that were used up to here, with their publishing keys.
     pub used: Used,
     /// Who has written a message in it.
@@ -170,10 +174,17 @@ impl State {
             commit: None,
             devices: BTreeSet::new(),
             roles: group.roles()?,
+            foreign: foreign(team, &group.leaves()),
             used: Used::default(),
             witnesses: BTreeSet::new(),
             turn: 0,
         })
+    }
+
+    /// The organisation that a device is of.
+    pub fn org_of(&self, device: u32) -> OrgId {
+        let foreign = self.foreign.get(&device).copied();
+        foreign.unwrap_or((self.team.origin, self.team.org))
     }
 
     fn parent(&self) -> Option<StateId> {
@@ -212,6 +223,9 @@ impl Session {
     /// Takes a state in, and does what follows from knowing it.
     pub(crate) fn add_state(&mut self, state: State) -> Result<(), Failure> {
         let team = state.team;
+        let new = state.devices.iter().copied();
+        let new = new.filter(|one| !self.memory.seen.contains_key(&(team, *one)));
+        self.saw(team, new.collect::<Vec<u32>>(), self.now.millis())?;
         self.put_state(state)?;
         self.settle(team)?;
         self.retry_waiting(team)
@@ -299,6 +313,7 @@ impl Session {
             self.lift_fences(&team)?;
         }
         self.carry_over(id, &verdict)?;
+        self.end_grants(id)?;
         self.prune_states(id)
     }
 
@@ -408,7 +423,12 @@ impl Session {
     pub(crate) fn fence(&self, team: &Team, device: u32, channel: u16) -> Option<u32> {
         let tip = self.memory.states.get(&(team.id, team.tip))?;
         if tip.devices.contains(&device) {
-            return None;
+            let channel = ChannelId {
+                team: team.id,
+                channel,
+            };
+            let row = self.memory.channels.get(&channel)?.row;
+            return self.cut(tip, device, row);
         }
         let path = &self.memory.verdicts.get(&team.id)?.path;
         let removal = path.iter().rev().find_map(|id| {
@@ -498,7 +518,9 @@ impl Session {
         let settled = verdict.sealed.contains(&next) && age(next) > SETTLED_MS;
         let count = self.states(team).count();
         let settled = settled || planted(Fault::SecretsForgotten);
-        (settled || age(oldest) > KEPT_MS || count > KEPT).then_some(oldest)
+        // From when it was left, not made: in a team that was quiet for long, changes made apart still
+        // have to come together.
+        (settled || age(next) > KEPT_MS || count > KEPT).then_some(oldest)
     }
 
     fn drop_state(&mut self, team: TeamId, id: StateId) -> Result<(), Failure> {
@@ -515,14 +537,11 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets all states of a team that this device was removed from: it comes back as another one.
-    pub(crate) fn leave_behind(&mut self, team: TeamId) -> Result<(), Failure> {
+    /// Forgets all states of a team.
+    pub(crate) fn forget_states(&mut self, team: TeamId) -> Result<(), Failure> {
         let all: Vec<StateId> = self.states(team).map(|state| state.id).collect();
-        for id in all {
-            self.drop_state(team, id)?;
-        }
         self.memory.verdicts.remove(&team);
-        Ok(())
+        all.into_iter().try_for_each(|id| self.drop_state(team, id))
     }
 
     /// Reads the verdicts of all teams, when the store was opened.
@@ -564,6 +583,15 @@ impl Session {
         };
         self.accuse(state.team, commit.author, what)
     }
+}
+
+/// Those of some leaves that another organisation than the team's has certified.
+pub(crate) fn foreign(team: TeamId, leaves: &[Leaf]) -> BTreeMap<u32, OrgId> {
+    let of = |leaf: &Leaf| {
+        let org = leaf.credential.certificate.as_ref()?.org;
+        (org != (team.origin, team.org)).then_some((leaf.device, org))
+    };
+    leaves.iter().filter_map(of).collect()
 }
 
 /// The key of rows that belong to a team and a number.

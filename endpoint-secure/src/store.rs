@@ -67,6 +67,14 @@ pub enum Kind {
     Request = 31,
     /// When the profile locks by itself. One.
     Locking = 40,
+    /// What organisations say of this device.
+    Certificate = 50,
+    /// Devices that their organisations have revoked.
+    Revoked = 51,
+    /// What lets this device found direct conversations. One.
+    Founding = 52,
+    /// When devices of teams were last seen.
+    Seen = 53,
 }
 
 /// Why the store failed.

@@ -9,19 +9,18 @@ use endpoint_secure_api::{
     Answer, Channel as ApiChannel, ChannelId, Code, JoinStage, Suite, Team as ApiTeam, TeamId,
 };
 use proto::limits::GRANT_CHAIN;
-use proto::{
-    Chunk, Grant, GrantId, Limits, Name, Path, Pattern, Place, PublicKey, Registration, Rule,
-    Signer, Timestamp, Verbs,
-};
+use proto::{Chunk, Grant, GrantId, Name, Path, Place, PublicKey, Registration, Signer};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::device::checked;
 use crate::device::session::{Failure, Session, refuse};
+use crate::direct::DIRECT;
 use crate::group::{Group, LeafSigner, Provider, StateId};
 use crate::join::Joining;
 use crate::message::{kind, name_body};
 use crate::naming::{self, Credential, FOUNDER, FOUNDERS_SALT};
+use crate::orgs::found_organisation;
 use crate::states::{State, Used};
 use crate::store::history::Spot;
 use crate::store::{Kind, StoreError};
@@ -160,10 +159,32 @@ pub struct Organisation {
 }
 
 impl Organisation {
+    /// Its chain, if that ends with a grant.
+    pub fn chain_of(&self, grant: GrantId) -> Option<Vec<Chunk>> {
+        let chunks = decode_chain(&self.chain);
+        let last = chunks.last().map(GrantId::of);
+        (last == Some(grant)).then_some(chunks)
+    }
+
     /// What it is found by.
     pub fn key(&self) -> (u32, u32) {
         (PublicKey(self.origin).origin_id().get(), self.org)
     }
+}
+
+/// What somebody needs to found a team.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Founding {
+    /// The origin's public key.
+    pub origin: [u8; 32],
+    /// The number of the organisation there.
+    pub org: u32,
+    /// The organisation's name.
+    pub organisation: String,
+    /// Grants from the origin to the founder's device.
+    pub chain: Vec<Vec<u8>>,
+    /// When the last of them ends.
+    pub not_after_ms: u64,
 }
 
 /// A device of a team, present or gone: its number is never given again.
@@ -196,6 +217,8 @@ pub struct Team {
     pub chain: Vec<Vec<u8>>,
     /// When the last of them ends.
     pub not_after_ms: u64,
+    /// What leads devices of members into the team, and back into it.
+    pub return_key: Seed,
     /// The state in use.
     pub tip: StateId,
     /// The epoch this device came with: older messages are not for it.
@@ -210,6 +233,15 @@ pub struct Team {
     pub lost: BTreeSet<StateId>,
     /// Whether this device was removed.
     pub removed: bool,
+    /// Devices whose grants this device has ended.
+    #[serde(default)]
+    pub ended: BTreeSet<u32>,
+    /// Fingerprints of devices that others have let in, by the number of who did.
+    #[serde(default)]
+    pub linked: BTreeMap<u32, BTreeSet<[u8; 32]>>,
+    /// Whether this profile is a copy of the one whose device this is.
+    #[serde(default)]
+    pub copied: bool,
     /// When this device last renewed its leaf.
     pub renewed_ms: u64,
 }
@@ -223,6 +255,20 @@ impl Team {
         Path::Blob,
         Path::Grant,
     ];
+
+    /// Whether this device does not speak in it any more.
+    pub fn is_out(&self) -> bool {
+        self.removed || self.copied
+    }
+
+    /// Why it does not.
+    pub fn farewell(&self) -> &'static str {
+        if self.copied {
+            "this profile is a copy, and is not in the team again yet; an admin has to add it"
+        } else {
+            "this device was removed from the team"
+        }
+    }
 
     /// Whether a grant of this device leaves room for an admin's below it, and a device's below that.
     pub fn may_make_admins(&self) -> bool {
@@ -357,9 +403,12 @@ impl Session {
         self.memory
             .organisations
             .insert(organisation.key(), organisation.clone());
+        let own = self.memory.signer.public_key().fingerprint();
+        self.put_certificate(organisation.certify(own))?;
         self.configure_with(registration.origin, relays)?;
         let title = organisation.name.clone();
-        self.found_team(id, &organisation, title, Suite::default())
+        let founding = organisation.founding(id, self.memory.signer.public_key())?;
+        self.found_team(id, founding, title, Suite::default())
     }
 
     pub(crate) fn create_team(&mut self, name: &str, suite: Suite) -> Result<Answer, Failure> {
@@ -372,36 +421,29 @@ impl Session {
         };
         let (origin, org) = organisation.key();
         let id = loop {
-            let team = random_u32()? & Place::TEAM_MAX;
+            let team = random_u32()? % DIRECT;
             let id = TeamId { origin, org, team };
             if team > ADMINISTRATION && !self.memory.teams.contains_key(&id) {
                 break id;
             }
         };
-        self.found_team(id, &organisation, name, suite)
+        let founding = organisation.founding(id, self.memory.signer.public_key())?;
+        self.found_team(id, founding, name, suite)
     }
 
-    fn found_team(
+    pub(crate) fn found_team(
         &mut self,
         id: TeamId,
-        organisation: &Organisation,
+        founding: Founding,
         name: String,
         suite: Suite,
     ) -> Result<Answer, Failure> {
         let seed = Seed::random()?;
         let signer = LeafSigner::from_seed(&seed.0);
-        let identity = &self.memory.identity;
-        let credential = Credential::bind(
-            (&identity.user, &identity.device),
-            &self.memory.signer,
-            FOUNDERS_SALT,
-            id,
-            &signer.public(),
-        );
+        let credential = self.credential(id, FOUNDERS_SALT, &signer);
         let namespace = self.new_namespace()?;
         let provider = Provider::new(&self.store, &self.crypto, namespace);
         let group = Group::found(&provider, id, suite, &signer, &credential)?;
-        let chain = founder_chain(organisation, id, self.memory.signer.public_key())?;
         let founder = Member {
             publishing: credential.publishing,
             since: 0,
@@ -409,13 +451,14 @@ impl Session {
         let team = Team {
             id,
             name: name.clone(),
-            organisation: organisation.name.clone(),
-            origin: organisation.origin,
+            organisation: founding.organisation,
+            origin: founding.origin,
             suite,
             seed,
             device: FOUNDER,
-            chain,
-            not_after_ms: organisation.not_after_ms,
+            chain: founding.chain,
+            not_after_ms: founding.not_after_ms,
+            return_key: Seed::random()?,
             tip: group.state_id(),
             joined_epoch: group.epoch(),
             members: BTreeMap::from([(FOUNDER, founder)]),
@@ -423,6 +466,9 @@ impl Session {
             former: Vec::new(),
             lost: BTreeSet::new(),
             removed: false,
+            copied: false,
+            ended: BTreeSet::new(),
+            linked: BTreeMap::new(),
             renewed_ms: self.now.millis(),
         };
         let key = team.members[&FOUNDER].publishing;
@@ -437,6 +483,24 @@ impl Session {
         self.publish_name(id, FIRST_CHANNEL.0, FIRST_CHANNEL.1)?;
         self.know_channel(id, FIRST_CHANNEL.0, FIRST_CHANNEL.1)?;
         Ok(Answer::Team(self.team_answer(&self.memory.teams[&id])))
+    }
+
+    /// What this device's leaf in a team says.
+    pub(crate) fn credential(
+        &self,
+        team: TeamId,
+        salt: [u8; 16],
+        signer: &LeafSigner,
+    ) -> Credential {
+        let identity = &self.memory.identity;
+        let names = (identity.user.as_str(), identity.device.as_str());
+        Credential::bind(
+            (names, self.certificate_for(team).cloned()),
+            &self.memory.signer,
+            salt,
+            team,
+            &signer.public(),
+        )
     }
 
     /// Writes a team this device has come into, its state, and its two subscriptions.
@@ -614,16 +678,12 @@ impl Session {
     }
 
     pub(crate) fn teams(&self) -> Answer {
-        let outside = |id: &TeamId| {
-            let joining = self.memory.joining.get(id);
-            joining.filter(|one| one.in_ms == 0)
-        };
         let joined = self.memory.teams.values();
-        let joined = joined
-            .filter(|team| outside(&team.id).is_none())
-            .map(|team| self.team_answer(team));
-        let joining = self.memory.joining.keys();
-        let joining = joining.filter_map(outside).map(Joining::answer);
+        let joined = joined.map(|team| self.team_answer(team));
+        let joining = self.memory.joining.values();
+        let joining = joining
+            .filter(|one| !self.memory.teams.contains_key(&one.team))
+            .map(Joining::answer);
         let mut teams: Vec<ApiTeam> = joined.chain(joining).collect();
         teams.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Answer::Teams(teams)
@@ -631,6 +691,7 @@ impl Session {
 
     pub(crate) fn team_answer(&self, team: &Team) -> ApiTeam {
         let state = self.memory.states.get(&(team.id, team.tip));
+        let back = self.way_back(team);
         ApiTeam {
             id: team.id,
             name: team.name.clone(),
@@ -638,14 +699,15 @@ impl Session {
             epoch: state.map_or(0, |state| state.epoch),
             devices: state.map_or(0, |state| state.devices.len() as u32),
             suite: team.suite,
-            admin: !team.removed
+            admin: !team.is_out()
                 && state.is_some_and(|state| state.roles.rank(team.device).is_some()),
-            stage: JoinStage::Joined,
+            stage: back.as_ref().map_or(JoinStage::Joined, |back| back.stage),
             own_device: team.device,
-            removed: team.removed,
+            removed: team.is_out(),
             waiting: self.count_waiting(team.id),
             code: state.map_or_else(String::new, |state| state.code.clone()),
-            refused: String::new(),
+            refused: back.map_or_else(String::new, |back| back.refused),
+            direct: team.id.team >= DIRECT,
         }
     }
 
@@ -677,8 +739,8 @@ impl Session {
 
     pub(crate) fn tip_namespace(&self, team: &Team) -> Result<i64, Failure> {
         match self.tip(team)?.namespace {
-            Some(namespace) if !team.removed => Ok(namespace),
-            _ => refuse(Code::Forbidden, "this device was removed from the team"),
+            Some(namespace) if !team.is_out() => Ok(namespace),
+            _ => refuse(Code::Forbidden, team.farewell()),
         }
     }
 }
@@ -691,66 +753,6 @@ fn is_relay(text: &str) -> bool {
     };
     let named = place.contains('.') || place.contains(':');
     text.len() <= 300 && key && named && !place.contains(char::is_whitespace)
-}
-
-fn found_organisation(registration: &Registration, name: String) -> Result<Organisation, Failure> {
-    let seed = Seed::random()?;
-    let origin = registration.origin.origin_id();
-    let not_after = registration.grant.expiry();
-    let grant = Grant {
-        subject: Signer::from_seed(&seed.0).public_key(),
-        not_after,
-        limits: Limits::default(),
-        rules: vec![Rule {
-            verbs: Verbs::ALL,
-            pattern: Pattern::of_org(origin, registration.org),
-        }],
-    };
-    let place = Place {
-        origin,
-        org: registration.org,
-        team: 0,
-    };
-    let issuer = Signer::from_seed(&registration.seed);
-    let parent = GrantId::of(&registration.grant);
-    let Ok(chunk) = grant.sign(place, 0, parent, &issuer) else {
-        return refuse(Code::Configuration, "the registration cannot be used");
-    };
-    Ok(Organisation {
-        origin: registration.origin.0,
-        org: registration.org,
-        name,
-        seed,
-        chain: [&registration.grant, &chunk]
-            .map(|chunk| chunk.encoded().to_vec())
-            .into(),
-        not_after_ms: not_after.millis(),
-    })
-}
-
-/// The founder's device may fill every name of its team, so that it can grant them.
-fn founder_chain(
-    organisation: &Organisation,
-    team: TeamId,
-    subject: PublicKey,
-) -> Result<Vec<Vec<u8>>, Failure> {
-    let place = naming::place(team);
-    let rules = Team::PATHS.map(|path| Rule {
-        verbs: Verbs::ALL,
-        pattern: Pattern::of_prefix(Name::team_prefix(place, path)),
-    });
-    let grant = Grant {
-        subject,
-        not_after: Timestamp::from_millis(organisation.not_after_ms),
-        limits: Limits::default(),
-        rules: rules.into(),
-    };
-    issue(
-        &grant,
-        (place, FOUNDER),
-        &organisation.chain,
-        &Signer::from_seed(&organisation.seed.0),
-    )
 }
 
 /// Signs a grant under the last of a chain, and gives the longer chain.

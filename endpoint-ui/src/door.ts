@@ -270,7 +270,33 @@ sinceEpoch: number,
 /**
  * What it did that no honest device does, for a person to read; empty otherwise.
  */
-warning: string, };
+warning: string, 
+/**
+ * The number of the other organisation that it is a guest of; none if it is of the team's own.
+ */
+guestOf: number | null, 
+/**
+ * When it was last heard of, as far as this device knows.
+ */
+lastSeenMs: number, };
+
+export type Organisation = { 
+/**
+ * The number of its origin.
+ */
+origin: number, 
+/**
+ * Its number there.
+ */
+org: number, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * The text for admins of other organisations' teams, `treeline-organisation-…`.
+ */
+text: string, };
 
 export type Invite = { 
 /**
@@ -519,7 +545,23 @@ name: string,
 /**
  * Its cipher suite, for good.
  */
-suite: Suite, } | { "command": "createChannel", 
+suite: Suite, } | { "command": "createLink" } | { "command": "joinLink", 
+/**
+ * The text of [`Command::CreateLink`] on another device.
+ */
+link: string, } | { "command": "linkDevice", 
+/**
+ * 64 hex digits; blanks between them are ignored.
+ */
+fingerprint: string, } | { "command": "unlinkDevice", 
+/**
+ * 64 hex digits; blanks between them are ignored.
+ */
+fingerprint: string, } | { "command": "createDirect", 
+/**
+ * Its name, 1 to 64 characters.
+ */
+name: string, } | { "command": "createChannel", 
 /**
  * The team.
  */
@@ -607,7 +649,27 @@ channel: ChannelId,
 /**
  * Whether only admins write.
  */
-on: boolean, } | { "command": "teams" } | { "command": "channels", 
+on: boolean, } | { "command": "organisation", 
+/**
+ * The team.
+ */
+team: TeamId, } | { "command": "allowOrganisation", 
+/**
+ * The team.
+ */
+team: TeamId, 
+/**
+ * What the other organisation gave: `treeline-organisation-…`.
+ */
+organisation: string, 
+/**
+ * Whether they may come.
+ */
+on: boolean, } | { "command": "revokeDevice", 
+/**
+ * 64 hex digits; blanks between them are ignored.
+ */
+fingerprint: string, } | { "command": "teams" } | { "command": "channels", 
 /**
  * The team.
  */

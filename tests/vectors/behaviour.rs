@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proto::{
     Chunk, Cursor, Fields, Frame, FrameDecoder, Grant, GrantId, Hello, Holds, Listed, Misbehaved,
     Name, Order, Outcome, Part, Path, Pattern, Place, Prefix, Reconcile, Refused, Registration,
-    Rule, Signer, Span, Start, Summary, Tier, Timestamp, Verbs,
+    Revocation, Rule, Signer, Span, Start, Summary, Tier, Timestamp, Verbs,
 };
 use relay_core::store::{MemoryStore, Store, StoreId};
 use relay_core::{Closed, Config, Effect, Event, Limits, LinkId, Node, Role};
@@ -641,4 +641,88 @@ fn a_device_that_serves_its_lan_says_what_is_on_it() {
     assert!(bench.settle().contains(&reach(Tier::Device)));
     bench.tell(secure, Frame::Publish(chunks[2..].to_vec()));
     assert_eq!(acks(&bench.settle()), [(chunks[2].name(), device)]);
+}
+
+/// A device with a grant over its own messages, and over records if it is to have that; it has shown it.
+fn granted(bench: &mut Bench, link: LinkId, (device, seed): (u32, u8)) -> (GrantId, Signer) {
+    let key = Signer::from_seed(&[seed; 32]);
+    let records = Prefix::of(
+        Name::new(bench.place(), Fields::Record { kind: 0, serial: 0 }),
+        Name::TEAM_BITS,
+    );
+    let patterns = [
+        Pattern::of_device(bench.place(), Path::Message, device),
+        Pattern::of_prefix(records),
+    ];
+    let grant = Grant {
+        subject: key.public_key(),
+        not_after: NOW.plus_millis(DAY),
+        limits: proto::Limits::default(),
+        rules: patterns
+            .map(|pattern| Rule {
+                verbs: Verbs::PUBLISH,
+                pattern,
+            })
+            .into(),
+    };
+    let parent = GrantId::of(&bench.registration.grant);
+    let issuer = Signer::from_seed(&bench.registration.seed);
+    let grant = grant.sign(bench.place(), device, parent, &issuer).unwrap();
+    let chain = vec![bench.registration.grant.clone(), grant.clone()];
+    bench.say(link, Frame::Grant(chain));
+    (GrantId::of(&grant), key)
+}
+
+/// P-REV-1, P-REV-2.
+#[test]
+fn a_record_ends_grants_that_hang_from_its_issuers() {
+    let mut bench = Bench::new(Tier::Origin);
+    let link = bench.client();
+    let all = [(3, 9), (4, 10), (5, 11)].map(|one| granted(&mut bench, link, one));
+    let chunk = |bench: &Bench, at: usize, number| {
+        let fields = Fields::Message {
+            channel: 1,
+            device: at as u32 + 3,
+            number,
+        };
+        let (name, until) = (Name::new(bench.place(), fields), NOW.plus_millis(1_000_000));
+        Chunk::sign(name, until, all[at].0, b"x", &all[at].1).unwrap()
+    };
+    let stored = Outcome::Stored(Tier::Origin);
+    let ended = Outcome::Refused(Refused::GrantExpired);
+    let first = [0, 1, 2].map(|at| chunk(&bench, at, 0));
+    for one in &first {
+        assert_eq!(bench.publish(link, one), [(one.name(), stored)]);
+    }
+    let until = NOW.plus_millis(1_000_000);
+    let own = Signer::from_seed(&bench.registration.seed);
+    let own = (GrantId::of(&bench.registration.grant), &own);
+    let place = bench.place();
+    let device = Revocation::Device(3).sign(place, until, own).unwrap();
+    let org = Place { team: 0, ..place };
+    let key = Revocation::Key {
+        device: all[1].1.public_key().fingerprint(),
+        at: NOW,
+    };
+    let key = key.sign(org, until, own).unwrap();
+    // Somebody who may publish records, and from whom nothing hangs.
+    let junk = Revocation::Device(5).sign(place, until, (all[1].0, &all[1].1));
+    for record in [&junk.unwrap(), &device, &key] {
+        assert_eq!(bench.publish(link, record), [(record.name(), stored)]);
+    }
+    let after = [ended, ended, stored];
+    for (at, expected) in after.into_iter().enumerate() {
+        let new = chunk(&bench, at, 1);
+        assert_eq!(bench.publish(link, &new), [(new.name(), expected)], "{at}");
+        // What was accepted before stays.
+        assert_eq!(
+            bench.publish(link, &first[at]),
+            [(first[at].name(), stored)]
+        );
+    }
+    // Also for a grant that is shown only afterwards.
+    let (grant, key) = granted(&mut bench, link, (3, 12));
+    let name = chunk(&bench, 0, 2).name();
+    let late = Chunk::sign(name, until, grant, b"x", &key).unwrap();
+    assert_eq!(bench.publish(link, &late), [(name, ended)]);
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Anchor, Channel, ChannelId, Connectivity, Device, Invite, Issued, Locking, MessageId, Page,
-    Passphrase, Preview, Profile, Relay, Request, Role, Status, Suite, Team, TeamId,
+    Anchor, Channel, ChannelId, Connectivity, Device, Invite, Issued, Locking, MessageId,
+    Organisation, Page, Passphrase, Preview, Profile, Relay, Request, Role, Status, Suite, Team,
+    TeamId,
 };
 
 /// A request from a front end.
@@ -63,6 +64,32 @@ pub enum Command {
         name: String,
         /// Its cipher suite, for good.
         suite: Suite,
+    },
+    /// Makes the text that leads the next device of this person to all teams of this one. Answer:
+    /// [`Answer::Link`].
+    CreateLink,
+    /// Asks to join all teams of a link. Answer: [`Answer::Teams`].
+    JoinLink {
+        /// The text of [`Command::CreateLink`] on another device.
+        link: String,
+    },
+    /// Lets another device of this person into all teams of this one: admins' devices add it, with the same
+    /// role. Answer: [`Answer::Done`] at once, when it is noted.
+    LinkDevice {
+        /// 64 hex digits; blanks between them are ignored.
+        fingerprint: String,
+    },
+    /// Has another device of this person, which it linked or was linked by, removed from all teams. Answer:
+    /// [`Answer::Done`] at once, when it is noted.
+    UnlinkDevice {
+        /// 64 hex digits; blanks between them are ignored.
+        fingerprint: String,
+    },
+    /// Creates a direct conversation: a team that any device of an organisation may found, and in which
+    /// nobody is but whom it adds. Answer: [`Answer::Team`].
+    CreateDirect {
+        /// Its name, 1 to 64 characters.
+        name: String,
     },
     /// Creates a channel. Answer: [`Answer::Channel`].
     CreateChannel {
@@ -156,6 +183,28 @@ pub enum Command {
         channel: ChannelId,
         /// Whether only admins write.
         on: bool,
+    },
+    /// Gives the text with which the organisation of a team can be let into teams of others. Answer:
+    /// [`Answer::Organisation`].
+    Organisation {
+        /// The team.
+        team: TeamId,
+    },
+    /// Lets devices of another organisation into a team as guests, or no longer. Answer:
+    /// [`Answer::Organisation`] at once, when it is noted.
+    AllowOrganisation {
+        /// The team.
+        team: TeamId,
+        /// What the other organisation gave: `treeline-organisation-…`.
+        organisation: String,
+        /// Whether they may come.
+        on: bool,
+    },
+    /// Ends everything that the organisation founded on this device has said of another device, in all
+    /// teams. Answer: [`Answer::Done`].
+    RevokeDevice {
+        /// 64 hex digits; blanks between them are ignored.
+        fingerprint: String,
     },
     /// Lists the teams. Answer: [`Answer::Teams`].
     Teams,
@@ -266,6 +315,10 @@ pub enum Answer {
     Channels(Vec<Channel>),
     /// A team's devices, by number.
     Devices(Vec<Device>),
+    /// A text that leads to teams, `treeline-link-…`.
+    Link(String),
+    /// An organisation.
+    Organisation(Organisation),
     /// An invite.
     Invite(Invite),
     /// When the profile locks by itself.

@@ -23,6 +23,6 @@ pub use event::Event;
 pub use text::Passphrase;
 pub use types::{
     Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Fate, Invite, Issued, JoinStage,
-    Lock, LockCause, Locking, Message, MessageId, Page, Preview, Profile, Reach, Relay, Request,
-    Role, Standing, Status, Suite, Team, TeamId,
+    Lock, LockCause, Locking, Message, MessageId, Organisation, Page, Preview, Profile, Reach,
+    Relay, Request, Role, Standing, Status, Suite, Team, TeamId,
 };

@@ -240,6 +240,8 @@ plain! {
         pub code: String,
         /// Why the invite was refused, in one line; empty otherwise.
         pub refused: String,
+        /// Whether it is a direct conversation.
+        pub direct: bool,
     }
 
     /// A channel of a team.
@@ -282,6 +284,22 @@ plain! {
         pub since_epoch: u64,
         /// What it did that no honest device does, for a person to read; empty otherwise.
         pub warning: String,
+        /// The number of the other organisation that it is a guest of; none if it is of the team's own.
+        pub guest_of: Option<u32>,
+        /// When it was last heard of, as far as this device knows.
+        pub last_seen_ms: u64,
+    }
+
+    /// An organisation as it introduces itself to others.
+    pub struct Organisation {
+        /// The number of its origin.
+        pub origin: u32,
+        /// Its number there.
+        pub org: u32,
+        /// Its name.
+        pub name: String,
+        /// The text for admins of other organisations' teams, `treeline-organisation-…`.
+        pub text: String,
     }
 
     /// What an invite says, for a person to look at before joining.

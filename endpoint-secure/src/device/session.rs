@@ -20,12 +20,14 @@ use crate::hold::Held;
 use crate::invite::InviteId;
 use crate::join::Joining;
 use crate::operation::Operation;
+use crate::orgs::{Certificate, OrgId, Revoked};
 use crate::outbox::Link;
 use crate::pending::Waiting;
 use crate::relays::Found;
+use crate::seen::Seen;
 use crate::states::State;
 use crate::store::{Kind, Store, StoreError};
-use crate::team::{Channel, Counters, Network, Organisation, Subscription, Team};
+use crate::team::{Channel, Counters, Founding, Network, Organisation, Subscription, Team};
 
 pub use crate::team::Identity;
 
@@ -87,6 +89,10 @@ pub(crate) struct Memory {
     pub held: BTreeMap<(TeamId, u64), Held>,
     pub fenced: BTreeMap<(i64, u32, u32), Fenced>,
     pub evidence: BTreeMap<EvidenceKey, Evidence>,
+    pub seen: BTreeMap<(TeamId, u32), u64>,
+    pub founding: Option<Founding>,
+    pub certificates: BTreeMap<OrgId, Certificate>,
+    pub revoked: BTreeMap<(OrgId, [u8; 32]), Revoked>,
     pub waiting: Waiting,
     /// Derived of the states, and not on disk.
     pub verdicts: BTreeMap<TeamId, Verdict>,
@@ -105,6 +111,9 @@ impl Memory {
         let held: Vec<Held> = store.all(Kind::Held)?;
         let fenced: Vec<Fenced> = store.all(Kind::Fenced)?;
         let evidence: Vec<Evidence> = store.all(Kind::Evidence)?;
+        let certificates: Vec<Certificate> = store.all(Kind::Certificate)?;
+        let revoked: Vec<Revoked> = store.all(Kind::Revoked)?;
+        let seen: Vec<Seen> = store.all(Kind::Seen)?;
         let operations: Vec<Operation> = store.all(Kind::Operation)?;
         let teams: Vec<Team> = store.all(Kind::Team)?;
         let organisations: Vec<Organisation> = store.all(Kind::Organisation)?;
@@ -129,6 +138,10 @@ impl Memory {
             fenced: by(fenced, |one| (one.row, one.device, one.number)),
             held: by(held, |one| (one.channel.team, one.order)),
             evidence: by(evidence, Evidence::key),
+            founding: store.get(Kind::Founding, b"")?,
+            certificates: by(certificates, |one| one.org),
+            revoked: by(revoked, |one| (one.org, one.device)),
+            seen: seen.into_iter().map(|one| one.entry()).collect(),
             waiting: Waiting::load(store)?,
             verdicts: BTreeMap::new(),
         })
@@ -308,6 +321,18 @@ impl Session {
             Command::SetAnnounce { channel, on } => {
                 self.set_announce(channel.team, channel.channel, on)
             }
+            Command::CreateLink => self.create_link(),
+            Command::JoinLink { link } => self.join_link(&link),
+            Command::LinkDevice { fingerprint } => self.link_device(&fingerprint),
+            Command::UnlinkDevice { fingerprint } => self.unlink_device(&fingerprint),
+            Command::CreateDirect { name } => self.create_direct(&name),
+            Command::Organisation { team } => self.organisation(team),
+            Command::AllowOrganisation {
+                team,
+                organisation,
+                on,
+            } => self.allow_organisation(team, &organisation, on),
+            Command::RevokeDevice { fingerprint } => self.revoke_device(&fingerprint),
             Command::Teams => Ok(self.teams()),
             Command::Channels { team } => self.channels(team),
             Command::Devices { team } => self.devices(team),

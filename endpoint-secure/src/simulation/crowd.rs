@@ -32,7 +32,7 @@ fn add_leaves(world: &mut World, from: usize, to: usize) {
         salt[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
         let name = format!("person {number}");
         let names = (name.as_str(), "laptop");
-        let credential = Credential::bind(names, &publishing, salt, team, &signer.public());
+        let credential = Credential::bind((names, None), &publishing, salt, team, &signer.public());
         let namespace = session.new_namespace().unwrap();
         let provider = Provider::new(&session.store, &session.crypto, namespace);
         let kind = (&credential, false);

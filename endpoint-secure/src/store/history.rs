@@ -153,6 +153,24 @@ impl Store {
             .optional()?)
     }
 
+    /// The numbers of what a device has written in a channel after a time, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn written_since(
+        &self,
+        channel: i64,
+        device: u32,
+        at_ms: u64,
+    ) -> Result<Vec<u32>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT number FROM message WHERE channel = ?1 AND device = ?2 AND sent_ms > ?3
+             ORDER BY number",
+        )?;
+        let rows = statement.query_map(params![channel, device, at_ms as i64], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Notes how far a message has come.
     ///
     /// # Errors

@@ -157,6 +157,21 @@ impl Store {
         Ok(())
     }
 
+    /// Drops all chunks, and gives the messages among them that no relay has.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn clear_outbox(&self) -> Result<Vec<Owner>, StoreError> {
+        self.write_point()?;
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT DISTINCT channel, device, first FROM outbox WHERE tier < 1")?;
+        let owners = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let owners = owners.collect::<Result<_, _>>()?;
+        self.db.prepare_cached("DELETE FROM outbox")?.execute([])?;
+        Ok(owners)
+    }
+
     /// Counts own messages that no relay has; everything else that none has counts as one more.
     ///
     /// # Errors

@@ -5,31 +5,31 @@ use endpoint_secure_api::{Answer, ChannelId, Code, Command, Device, Event, Role,
 use crate::hub::World;
 
 impl World {
-    fn devices(&mut self, at: usize, team: TeamId) -> Vec<Device> {
+    pub fn devices(&mut self, at: usize, team: TeamId) -> Vec<Device> {
         match self.ask(at, Command::Devices { team }).unwrap() {
             Answer::Devices(devices) => devices,
             other => panic!("{other:?}"),
         }
     }
 
-    fn number(&mut self, at: usize, team: TeamId) -> u32 {
+    pub fn number(&mut self, at: usize, team: TeamId) -> u32 {
         self.team_of(at, team).own_device
     }
 
-    fn set_role(&mut self, at: usize, team: TeamId, device: u32, role: Role) {
+    pub fn set_role(&mut self, at: usize, team: TeamId, device: u32, role: Role) {
         self.ask(at, Command::SetRole { team, device, role })
             .unwrap();
         self.settle();
     }
 
-    fn remove(&mut self, at: usize, team: TeamId, device: u32) {
+    pub fn remove(&mut self, at: usize, team: TeamId, device: u32) {
         self.ask(at, Command::RemoveDevice { team, device })
             .unwrap();
         self.settle();
     }
 
     /// All these devices see the same members, roles and epoch, and read each other.
-    fn agree(&mut self, all: &[usize], channel: ChannelId) {
+    pub fn agree(&mut self, all: &[usize], channel: ChannelId) {
         let seen = |world: &mut Self, at| {
             let devices = world.devices(at, channel.team).into_iter();
             let devices: Vec<_> = devices
@@ -56,7 +56,7 @@ impl World {
 }
 
 /// A team of four: Ada the owner, Bob an admin, Cem and Dora members.
-fn four() -> (World, ChannelId) {
+pub fn four() -> (World, ChannelId) {
     let (mut world, channel) = World::pair(Suite::Classic);
     for name in ["Cem", "Dora"] {
         let at = world.member(name);

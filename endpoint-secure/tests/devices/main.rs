@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod anew;
 mod backlog;
 mod chat;
 mod disturbed;
 mod groups;
 mod hub;
 mod joining;
+mod link;
 mod locked;
+mod orgs;
 mod turns;

@@ -233,6 +233,8 @@ class World {
       rank: device === 0 ? 0 : null,
       sinceEpoch: device,
       warning: "",
+      lastSeenMs: 0,
+      guestOf: null,
     }));
   }
 
@@ -251,6 +253,7 @@ class World {
       waiting: 0,
       code: stage === "joined" ? "04417 88120 31906 55273 90062 17485" : "",
       refused: "",
+      direct: false,
     };
     this.#teams = [...this.#teams, team];
     this.#channels.set(teamKey(team.id), []);

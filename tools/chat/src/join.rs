@@ -10,7 +10,7 @@ use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
 
 use crate::channel::{PATIENCE, teams};
-use crate::options::Options;
+use crate::options::{Link, Options};
 use crate::output::{object, time};
 
 /// Makes a profile.

@@ -63,6 +63,8 @@ fn run(options: &Options) -> Result<(), Failure> {
         Some(Job::History { channel, count }) => {
             read::history(&endpoint, options.json, channel, *count)
         }
+        Some(Job::Link(job)) => join::link(&endpoint, options.json, job),
+        Some(Job::Direct { name }) => join::direct(&endpoint, options.json, name),
         Some(Job::Teams) => output::teams(&endpoint, options.json),
         Some(Job::Channels) => output::channels(&endpoint, options.json),
         Some(Job::Locking { idle, suspend }) => {

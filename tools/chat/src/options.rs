@@ -68,6 +68,15 @@ pub enum Job {
         /// The team's number, if there are several.
         team: Option<u32>,
     },
+    /// Brings another device of yours into all your teams, or out of them.
+    #[command(subcommand)]
+    Link(Link),
+    /// Founds a direct conversation and prints the invite for whoever it is with. No admin of the
+    /// organisation is in it; add them with `treeline-member device add`.
+    Direct {
+        /// Its name.
+        name: String,
+    },
     /// Lists the teams.
     Teams,
     /// Lists the channels of all teams.
@@ -110,6 +119,28 @@ pub enum Job {
     },
     /// Says whether the profile is locked, and how this process is isolated.
     Status,
+}
+
+/// What to do with another device of yours.
+#[derive(Debug, Subcommand)]
+pub enum Link {
+    /// On a device that is in: prints the text for the other one.
+    Create,
+    /// On the other one, after `init`: asks to come in, and prints the fingerprint to confirm.
+    Join {
+        /// The text, `treeline-link-…`.
+        link: String,
+    },
+    /// On the device that is in: lets the device with this fingerprint into all teams.
+    Confirm {
+        /// All 64 hex digits; blanks are ignored.
+        fingerprint: String,
+    },
+    /// Has another device of yours removed from all teams.
+    Remove {
+        /// All 64 hex digits; blanks are ignored.
+        fingerprint: String,
+    },
 }
 
 /// What to do with relays.

@@ -200,6 +200,16 @@ fn list(endpoint: &Endpoint, team: TeamId) -> Result<Vec<Device>, Failure> {
     }
 }
 
+/// How long ago a device was last heard of.
+fn seen(at_ms: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
+    match now_ms.saturating_sub(at_ms) / (24 * 3600 * 1000) {
+        0 => "seen within a day".to_owned(),
+        days => format!("not seen for {days} days"),
+    }
+}
+
 fn device_line(device: &Device) -> String {
     let own = if device.own { " (this device)" } else { "" };
     let role = match (device.role, device.rank) {
@@ -214,11 +224,12 @@ fn device_line(device: &Device) -> String {
         text => format!("\n  ! this device {text}"),
     };
     format!(
-        "device {}  {} / {}{own}  {role}, since epoch {}  {}{warning}",
+        "device {}  {} / {}{own}  {role}, since epoch {}, {}  {}{warning}",
         device.device,
         device.user,
         device.name,
         device.since_epoch,
+        seen(device.last_seen_ms),
         grouped(&device.fingerprint)
     )
 }

@@ -12,7 +12,7 @@ use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, unexpected}
 
 use crate::options::{self, Channel, Found, Job, Options, Org, Switch};
 use crate::output::show;
-use crate::{devices, invites};
+use crate::{devices, invites, organisations};
 
 /// How long a device that serves its local network waits for another one there: whoever comes later
 /// gets everything from it.
@@ -33,7 +33,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let endpoint = options.profile.open()?;
     match &options.job {
         Job::Pages(_) | Job::Passphrase { .. } => Ok(()),
-        Job::Org(_) => show_org(&endpoint, json),
+        Job::Org(job) => organisations::run(&endpoint, job, json),
         Job::Team(options::Team::Create { name, suite }) => {
             let command = Command::CreateTeam {
                 name: name.clone(),
@@ -90,7 +90,7 @@ fn create_org(options: &Options, found: &Found) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_org(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
+pub(super) fn show_org(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
     let teams = teams(endpoint)?;
     let administration = teams.iter().find(|team| team.id.team == 1);
     let Some(team) = administration else {
@@ -176,7 +176,7 @@ fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failur
 
 /// Waits until a relay has everything. Without a relay it stays queued, which is said and is no
 /// failure: it leaves the next time that this profile is open.
-fn told_when_offline(endpoint: &Endpoint) -> Result<(), Failure> {
+pub(super) fn told_when_offline(endpoint: &Endpoint) -> Result<(), Failure> {
     let limit = if serves(endpoint)? { ALONE } else { DEPARTURE };
     if !departed(endpoint, limit)? {
         eprintln!(

@@ -7,6 +7,7 @@ mod devices;
 mod invites;
 mod jobs;
 mod options;
+mod organisations;
 mod output;
 
 use std::process::ExitCode;

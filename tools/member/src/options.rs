@@ -71,6 +71,30 @@ pub enum Org {
     Create(Found),
     /// Shows the organisation and how many teams it has.
     Show,
+    /// Prints the text with which admins of other organisations let devices of this one in as guests.
+    Introduce {
+        /// A team of the organisation, by name or number.
+        team: String,
+    },
+    /// Lets devices of another organisation into a team, as guests.
+    Allow {
+        /// The team, by name or number.
+        team: String,
+        /// What `treeline-member org introduce` printed there.
+        organisation: String,
+    },
+    /// Lets devices of another organisation no longer into a team.
+    Forbid {
+        /// The team, by name or number.
+        team: String,
+        /// What `treeline-member org introduce` printed there.
+        organisation: String,
+    },
+    /// Ends everything that this organisation has said of a device: it has to leave every team.
+    Revoke {
+        /// All 64 hex digits of its fingerprint; blanks are ignored.
+        fingerprint: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -423,6 +423,9 @@ impl<S: Store> Node<S> {
             if chunk.name().path() == Path::Grant && put != Put::Conflict {
                 self.grants.stored(&chunk);
             }
+            if chunk.name().path() == Path::Record && put != Put::Conflict {
+                self.grants.end(&chunk);
+            }
             match put {
                 Put::New(sequence) => {
                     self.counters.stored += 1;

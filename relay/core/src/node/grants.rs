@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::{
     Chunk, Fields, Grant, GrantError, GrantId, Name, OriginId, Path, Place, Prefix, PublicKey,
-    Refused, Span, Timestamp, limits,
+    Refused, Revocation, Span, Timestamp, limits,
 };
 
 use super::quota::Bucket;
@@ -24,11 +24,23 @@ pub(super) struct Held {
     stored: bool,
     /// New chunks a second, if the grant says how many.
     rate: Option<Bucket>,
+    /// Whether a record has ended it.
+    revoked: bool,
+}
+
+/// A record that ends grants below its own.
+struct Ending {
+    revocation: Revocation,
+    place: Place,
+    /// The grant that it was published under.
+    issuer: GrantId,
+    expiry: Timestamp,
 }
 
 pub(super) struct Grants {
     origins: BTreeMap<OriginId, PublicKey>,
     held: BTreeMap<GrantId, Held>,
+    endings: BTreeMap<Name, Ending>,
     capacity: usize,
 }
 
@@ -37,6 +49,7 @@ impl Grants {
         Self {
             origins: BTreeMap::new(),
             held: BTreeMap::new(),
+            endings: BTreeMap::new(),
             capacity,
         }
     }
@@ -55,6 +68,7 @@ impl Grants {
     ) -> Result<(), StoreError> {
         self.origins = origins.iter().map(|key| (key.origin_id(), *key)).collect();
         self.held.clear();
+        self.endings.clear();
         for origin in self.origins.clone().into_keys() {
             let place = Place {
                 origin,
@@ -73,8 +87,68 @@ impl Grants {
             for _ in 0..limits::GRANT_CHAIN {
                 self.load_pass(prefix, store, now)?;
             }
+            self.load_endings(place, store, now)?;
         }
         Ok(())
+    }
+
+    fn load_endings(
+        &mut self,
+        place: Place,
+        store: &mut impl Store,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let first = Fields::Record { kind: 0, serial: 0 };
+        let prefix = Prefix::of(Name::new(place, first), PATH_BITS);
+        let mut rest = Some(Span::from(prefix));
+        while let Some(span) = rest {
+            let chunks = store.range(span, READ_CHUNKS)?;
+            rest = chunks.last().and_then(|last| span.behind(last.name()));
+            for chunk in chunks.iter().filter(|chunk| chunk.expiry() > now) {
+                self.end(chunk);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a stored record: grants that it ends fill no names any more.
+    pub(super) fn end(&mut self, chunk: &Chunk) {
+        let Some(revocation) = Revocation::decode(chunk) else {
+            return;
+        };
+        if self.endings.len() >= self.capacity {
+            return;
+        }
+        let ending = Ending {
+            revocation,
+            place: chunk.name().place(),
+            issuer: chunk.grant(),
+            expiry: chunk.expiry(),
+        };
+        let ended: Vec<GrantId> = self
+            .held
+            .iter()
+            .filter(|(id, held)| ending.ends(**id, held, self))
+            .map(|(id, _)| *id)
+            .collect();
+        self.endings.insert(chunk.name(), ending);
+        for id in ended {
+            if let Some(held) = self.held.get_mut(&id) {
+                held.revoked = true;
+            }
+        }
+    }
+
+    /// Whether one grant hangs from another, directly or not.
+    fn hangs(&self, chunk: &Chunk, from: GrantId) -> bool {
+        let mut next = chunk.grant();
+        while let Some(held) = self.held.get(&next) {
+            if next == from {
+                return true;
+            }
+            next = held.chunk.grant();
+        }
+        false
     }
 
     fn load_pass(
@@ -138,6 +212,7 @@ impl Grants {
         self.held.insert(
             id,
             Held {
+                revoked: false,
                 rate: (rate > 0).then(|| Bucket::new(rate, 1000, now)),
                 grant,
                 chunk: chunk.clone(),
@@ -145,7 +220,19 @@ impl Grants {
                 stored: false,
             },
         );
+        let revoked = self.held.get(&id).is_some_and(|held| {
+            let mut endings = self.endings.values();
+            endings.any(|one| one.ends(id, held, self))
+        });
+        if let Some(held) = self.held.get_mut(&id) {
+            held.revoked = revoked;
+        }
         Ok(true)
+    }
+
+    /// Whether a record has ended a grant.
+    pub(super) fn is_ended(&self, id: GrantId) -> bool {
+        self.held.get(&id).is_some_and(|held| held.revoked)
     }
 
     /// The grant of an id.
@@ -204,6 +291,18 @@ impl Grants {
     /// Forgets what has expired.
     pub(super) fn expire(&mut self, now: Timestamp) {
         self.held.retain(|_, held| held.chunk.expiry() > now);
+        self.endings.retain(|_, ending| ending.expiry > now);
+    }
+}
+
+impl Ending {
+    /// Only grants that hang from the issuer's own are ended: nobody ends what others gave.
+    fn ends(&self, id: GrantId, held: &Held, grants: &Grants) -> bool {
+        id != self.issuer
+            && self
+                .revocation
+                .ends(self.place, held.chunk.name(), &held.grant)
+            && grants.hangs(&held.chunk, self.issuer)
     }
 }
 

@@ -19,6 +19,9 @@ impl<S: Store> Node<S> {
     /// Whether a new chunk from below may be kept; if so it is charged to its accounts until the
     /// store does that.
     pub(super) fn charge(&mut self, chunk: &Chunk, pending: &mut Pending) -> Result<(), Refused> {
+        if chunk.name().path() != Path::Grant && self.grants.is_ended(chunk.grant()) {
+            return Err(Refused::GrantExpired);
+        }
         let bytes = chunk.encoded().len() as u64;
         let most = self.config.limits.store_bytes;
         let above = most > 0 && self.store.bytes() + pending.bytes + bytes > most;

@@ -71,6 +71,46 @@ fn grants_decide_who_fills_what() {
 }
 
 #[test]
+fn an_ended_grant_stays_ended_over_a_restart() {
+    let mut world = World::new(&[Tier::Origin]);
+    let writer = world.client(0);
+    let (grant, key) = world.device(7);
+    let (place, registration) = (world.place(), world.registration.clone());
+    let expiry = proto::Timestamp::from_millis(START_MS + 3_600_000);
+    let sign = |number| {
+        let fields = Fields::Message {
+            channel: 1,
+            device: 7,
+            number,
+        };
+        let name = Name::new(place, fields);
+        Chunk::sign(name, expiry, GrantId::of(&grant), b"x", &key).unwrap()
+    };
+    let issuer = Signer::from_seed(&registration.seed);
+    let issuer = (GrantId::of(&registration.grant), &issuer);
+    let record = proto::Revocation::Device(7).sign(place, expiry, issuer);
+    let chain = vec![registration.grant.clone(), grant.clone()];
+    world.say(writer, &Frame::Grant(chain));
+    let good = sign(1);
+    world.publish(writer, &[good.clone(), record.unwrap()]);
+    world.settle();
+    assert_eq!(
+        world.clients[writer].outcomes(good.name()),
+        [STORED(Tier::Origin)]
+    );
+    world.restart(0, true);
+    let writer = world.stranger(0);
+    world.say(writer, &hello(world.now, Tier::Device));
+    let late = sign(2);
+    world.publish(writer, std::slice::from_ref(&late));
+    world.settle();
+    assert_eq!(
+        world.clients[writer].outcomes(late.name()),
+        [REFUSED(Refused::GrantExpired)]
+    );
+}
+
+#[test]
 fn junk_under_a_good_grant_ends_the_link_and_the_truth_gets_through() {
     let mut world = World::new(&[Tier::Origin]);
     let writer = world.client(0);
