@@ -613,6 +613,16 @@ impl Session {
         bytes: Vec<u8>,
     ) -> Option<Request> {
         let known = self.memory.requests.get(&(team, fingerprint));
+        // What it has asked with an older invite comes again when this device reads all anew.
+        let created = |invite| {
+            self.memory
+                .issued
+                .get(&(team, invite))
+                .map(|one| one.created_ms)
+        };
+        if known.is_some_and(|one| created(invite) < created(one.invite)) {
+            return None;
+        }
         let known = known.filter(|one| one.invite == invite).cloned();
         let answers = self.requests_of(team).filter(|one| one.invite == invite);
         let room = answers.count() < ANSWERS && self.memory.requests.len() < REQUESTS;

@@ -198,7 +198,11 @@ code: string,
 /**
  * Why the invite was refused, in one line; empty otherwise.
  */
-refused: string, };
+refused: string, 
+/**
+ * Whether it is a direct conversation.
+ */
+direct: boolean, };
 
 export type Channel = { 
 /**
@@ -728,7 +732,7 @@ serve: boolean | null, } | { "command": "locking" } | { "command": "setLocking",
  */
 locking: Locking, } | { "command": "present" } | { "command": "connectivity" };
 
-export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "invite", "value": Invite } | { "answer": "locking", "value": Locking } | { "answer": "invites", "value": Array<Issued> } | { "answer": "requests", "value": Array<Request> } | { "answer": "preview", "value": Preview } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
+export type Answer = { "answer": "done" } | { "answer": "status", "value": Status } | { "answer": "profile", "value": Profile } | { "answer": "connectivity", "value": Connectivity } | { "answer": "team", "value": Team } | { "answer": "teams", "value": Array<Team> } | { "answer": "channel", "value": Channel } | { "answer": "channels", "value": Array<Channel> } | { "answer": "devices", "value": Array<Device> } | { "answer": "link", "value": string } | { "answer": "organisation", "value": Organisation } | { "answer": "invite", "value": Invite } | { "answer": "locking", "value": Locking } | { "answer": "invites", "value": Array<Issued> } | { "answer": "requests", "value": Array<Request> } | { "answer": "preview", "value": Preview } | { "answer": "relays", "value": Array<Relay> } | { "answer": "sent", "value": MessageId } | { "answer": "page", "value": Page };
 
 export type Code = "usage" | "notFound" | "locked" | "wrongPassphrase" | "unreachable" | "verification" | "configuration" | "forbidden" | "storage";
 
