@@ -87,6 +87,68 @@ pub fn join(
     Ok(())
 }
 
+/// Brings another device of the same person in, or out.
+pub fn link(endpoint: &Endpoint, json: bool, job: &Link) -> Result<(), Failure> {
+    let digits = |text: &str| -> String {
+        let digits = text.chars().filter(|c| !c.is_whitespace());
+        digits.collect::<String>().to_lowercase()
+    };
+    let command = match job {
+        Link::Create => Command::CreateLink,
+        Link::Join { link } => Command::JoinLink { link: link.clone() },
+        Link::Confirm { fingerprint } => Command::LinkDevice {
+            fingerprint: digits(fingerprint),
+        },
+        Link::Remove { fingerprint } => Command::UnlinkDevice {
+            fingerprint: digits(fingerprint),
+        },
+    };
+    match endpoint.call_when_back(&command, PATIENCE)? {
+        Answer::Link(text) if json => {
+            println!(
+                "{}",
+                serde_json::json!({ "v": 1, "kind": "link", "link": text })
+            );
+        }
+        Answer::Link(text) => println!("{text}"),
+        Answer::Teams(_) => fingerprint(json, &profile(endpoint)?),
+        Answer::Done => {}
+        _ => return Err(unexpected()),
+    }
+    if departed(endpoint, DEPARTURE)? {
+        return Ok(());
+    }
+    let line =
+        "no relay has the request yet; it leaves when one can be reached and this profile is open";
+    Err(Failure::new(Code::Unreachable, line))
+}
+
+/// Founds a direct conversation, and says how somebody comes into it.
+pub fn direct(endpoint: &Endpoint, json: bool, name: &str) -> Result<(), Failure> {
+    let command = Command::CreateDirect { name: name.into() };
+    let Answer::Team(team) = endpoint.call_when_back(&command, PATIENCE)? else {
+        return Err(unexpected());
+    };
+    let command = Command::CreateInvite {
+        team: team.id,
+        hours: None,
+    };
+    let Answer::Invite(invite) = endpoint.call_when_back(&command, PATIENCE)? else {
+        return Err(unexpected());
+    };
+    if json {
+        object("invite", &invite);
+    } else {
+        println!("{}", invite.text);
+    }
+    if !departed(endpoint, DEPARTURE)? {
+        eprintln!(
+            "treeline-chat: no relay has the conversation yet; it leaves when one can be reached"
+        );
+    }
+    Ok(())
+}
+
 fn invite_lines(invite: &Invite) -> String {
     let named = !invite.team_name.is_empty();
     let to = if named {
