@@ -61,6 +61,14 @@ type Kinds = {
   refuseRelay: "done";
   forgetRelay: "done";
   serveLan: "done";
+  createLink: "link";
+  joinLink: "teams";
+  linkDevice: "done";
+  unlinkDevice: "done";
+  createDirect: "team";
+  organisation: "organisation";
+  allowOrganisation: "organisation";
+  revokeDevice: "done";
 };
 type Named<C extends Command["command"]> = Extract<Command, { command: C }>;
 type Value<K extends Answer["answer"]> =

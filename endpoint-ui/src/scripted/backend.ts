@@ -122,11 +122,24 @@ class World {
       case "createTeam":
       case "createOrganisation":
         return { answer: "team", value: this.#team(5 + this.#teams.length, command.name, ["general"]) };
+      case "createDirect":
+        return { answer: "team", value: { ...this.#team(9 + this.#teams.length, command.name, ["general"]), direct: true } };
+      case "createLink":
+        return { answer: "link", value: `treeline-link-${"c2VlZA".repeat(80)}` };
+      case "joinLink":
+        return { answer: "teams", value: this.#teams };
+      case "organisation":
+        return { answer: "organisation", value: this.#organisation(`treeline-organisation-${"c2VlZA".repeat(40)}`) };
+      case "allowOrganisation":
+        return { answer: "organisation", value: this.#organisation(command.organisation) };
       case "createChannel":
         return { answer: "channel", value: this.#channel(command.team, command.name) };
       case "revokeInvite":
       case "decline":
       case "addDevice":
+      case "linkDevice":
+      case "unlinkDevice":
+      case "revokeDevice":
       case "removeDevice":
       case "setRole":
       case "setAnnounce":
@@ -176,6 +189,10 @@ class World {
       isolation: "none: a plain browser",
       connectivity: { reach: "lan" as const, relay: "10.0.4.2:4470", queued: 2 },
     };
+  }
+
+  #organisation(text: string) {
+    return { origin: 1, org: 1, name: "Harbour", text };
   }
 
   #invite(text: string) {
