@@ -7,9 +7,9 @@ use crate::{Chunk, Fields, Fingerprint, Grant, GrantId, Name, Place, Signer, Tim
 
 const VERSION: u8 = 1;
 /// The kind of a record that ends the grants of one device in one team.
-const DEVICE: u16 = 1;
+const DEVICE: u16 = 2;
 /// The kind of a record that ends all grants of a key in an organisation.
-const KEY: u16 = 2;
+const KEY: u16 = 3;
 
 /// What a revocation ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
