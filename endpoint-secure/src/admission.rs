@@ -527,20 +527,6 @@ impl Session {
             .or_else(|| self.standing_key(team, invite))
     }
 
-    /// Whether somebody has named the device that answers a standing invite; others are not heard.
-    fn is_named(&self, id: TeamId, invite: InviteId, device: Fingerprint) -> bool {
-        let mut expected = self.memory.adding.values();
-        let mut own = self.memory.operations.range((id, 0)..=(id, u64::MAX));
-        self.standing_key(id, invite).is_none()
-            || expected.any(|one| one.team == id && one.means(device))
-            || own.any(|(_, one)| {
-                one.what
-                    == What::Add {
-                        fingerprint: device.0,
-                    }
-            })
-    }
-
     /// Takes a key package whose chunks this key has signed.
     pub(crate) fn take_key_package(
         &mut self,
@@ -760,7 +746,7 @@ impl Session {
 }
 
 impl Adding {
-    fn means(&self, device: Fingerprint) -> bool {
+    pub(crate) fn means(&self, device: Fingerprint) -> bool {
         self.digits == device.digits() && self.fingerprint.is_none_or(|full| full == device.0)
     }
 }

@@ -53,6 +53,20 @@ impl Session {
         })
     }
 
+    /// Whether somebody has named the device that answers a standing invite; others are not heard.
+    pub(crate) fn is_named(&self, id: TeamId, invite: InviteId, device: Fingerprint) -> bool {
+        let mut expected = self.memory.adding.values();
+        let mut own = self.memory.operations.range((id, 0)..=(id, u64::MAX));
+        self.standing_key(id, invite).is_none()
+            || expected.any(|one| one.team == id && one.means(device))
+            || own.any(|(_, one)| {
+                one.what
+                    == What::Add {
+                        fingerprint: device.0,
+                    }
+            })
+    }
+
     /// Adds a device as soon as it asks, with the role of the member that has named it.
     pub(crate) fn expect_linked(
         &mut self,

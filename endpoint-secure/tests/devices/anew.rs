@@ -6,7 +6,7 @@ use endpoint_secure_api::{Code, Command, Delivery, Event, JoinStage};
 use proto::Fields;
 
 use crate::groups::four;
-use crate::hub::World;
+use crate::hub::{World, team as team_answer};
 
 impl World {
     /// What a device knows at this moment, for a later [`World::restore`].
@@ -144,4 +144,54 @@ fn a_device_that_nobody_has_seen_for_84_days_is_removed() {
     world.start(3);
     world.settle();
     assert!(world.team_of(3, team).removed);
+}
+
+#[test]
+fn a_removed_device_comes_back_under_a_number_of_its_own() {
+    let (mut world, channel) = four();
+    let team = channel.team;
+    let before = world.number(3, team);
+    world.say(3, channel, "first life");
+    world.settle();
+    world.remove(0, team, before);
+    world.say(0, channel, "while she was out");
+    world.settle();
+    assert!(world.team_of(3, team).removed);
+
+    let invite = world.invite(1, team);
+    let asked = team_answer(world.ask(3, Command::Join { invite }));
+    assert_eq!(asked.stage, JoinStage::WaitingForAdmin);
+    // A kill in between changes nothing.
+    world.kill(3);
+    world.start(3);
+    let fingerprint = world.fingerprint(3);
+    world
+        .ask(1, Command::AddDevice { team, fingerprint })
+        .unwrap();
+    world.settle();
+    let after = world.number(3, team);
+    assert_ne!(before, after, "a number is never used again");
+    assert!(!world.team_of(3, team).removed);
+    world.agree(&[0, 1, 2, 3], channel);
+    let texts = world.texts(3, channel);
+    assert!(texts.contains(&"first life".to_string()));
+    assert!(!texts.contains(&"while she was out".to_string()));
+    // What she was out for is no gap in the feeds of those who wrote meanwhile.
+    assert!(
+        world
+            .page(3, channel)
+            .iter()
+            .all(|one| one.missing_before == 0)
+    );
+    // And once more.
+    world.remove(1, team, after);
+    let invite = world.invite(0, team);
+    team_answer(world.ask(3, Command::Join { invite }));
+    let fingerprint = world.fingerprint(3);
+    world
+        .ask(0, Command::AddDevice { team, fingerprint })
+        .unwrap();
+    world.settle();
+    assert_ne!(world.number(3, team), after);
+    world.agree(&[0, 1, 2, 3], channel);
 }

@@ -203,7 +203,7 @@ fn a_removal_in_a_team_ends_the_devices_grants() {
     let records: Vec<String> = records.map(ToString::to_string).collect();
     assert_eq!(records.len(), 1, "{records:?}");
     assert!(
-        records[0].ends_with(&format!("kind-1/{bob}")),
+        records[0].ends_with(&format!("kind-2/{bob}")),
         "{records:?}"
     );
 }
