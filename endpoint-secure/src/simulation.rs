@@ -269,6 +269,9 @@ impl Run<'_> {
                 continue;
             }
             let number = self.world.number(at);
+            let session = self.world.session(at);
+            let copied = session.is_some_and(|one| one.team(team).is_ok_and(|team| team.copied));
+            assert!(!copied, "seed {seed}: {at} takes itself for a copy");
             let team = self.world.team_of(at);
             let joined = team
                 .as_ref()
