@@ -6,6 +6,8 @@
 pub(crate) enum Fault {
     /// It follows commits that the roles forbid.
     RolesUnchecked,
+    /// It does not make its changes again where their branch lost.
+    ChangesLost,
     /// It forgets all states but the newest.
     SecretsForgotten,
     /// Its removals do everything but remove.

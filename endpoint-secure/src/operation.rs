@@ -74,6 +74,20 @@ pub enum What {
     Renew,
 }
 
+impl What {
+    /// Whether a later change decides what this one has decided.
+    fn is_undone_by(&self, later: &Self) -> bool {
+        match (self, later) {
+            (Self::Role { device, .. }, Self::Role { device: same, .. }) => device == same,
+            (Self::Announce { channel, .. }, Self::Announce { channel: same, .. }) => {
+                channel == same
+            }
+            (Self::Allow { org, .. }, Self::Allow { org: same, .. }) => org == same,
+            _ => false,
+        }
+    }
+}
+
 /// A change of a team.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Operation {
@@ -163,6 +177,8 @@ impl Session {
             );
         }
         let Some(roles) = changed(&tip.roles, device, role) else {
+            // What was asked before and waits would come after this.
+            self.supersede(id, &What::Role { device, role })?;
             return Ok(Answer::Done);
         };
         if roles.admins.is_empty() {
@@ -219,6 +235,7 @@ impl Session {
         if own.any(|one| one.team == team && one.what == what && waits(one)) {
             return Ok(Answer::Done);
         }
+        self.supersede(team, &what)?;
         if self.memory.operations.len() >= WAITING {
             return refuse(
                 Code::Usage,
@@ -239,6 +256,16 @@ impl Session {
             turn: 0,
         })?;
         Ok(Answer::Done)
+    }
+
+    /// Forgets earlier changes of what this one changes: were they made again, they would undo it.
+    fn supersede(&mut self, team: TeamId, what: &What) -> Result<(), Failure> {
+        for key in self.operations_of(team) {
+            if self.memory.operations[&key].what.is_undone_by(what) {
+                self.drop_operation(key)?;
+            }
+        }
+        Ok(())
     }
 
     fn put_operation(&mut self, operation: Operation) -> Result<(), Failure> {
@@ -388,7 +415,7 @@ impl Session {
             };
             if let Some(made) = operation.made {
                 let known = self.memory.states.contains_key(&(id, made));
-                if !known || self.is_settled(id, made) {
+                if !known || self.is_settled(id, made) || planted(Fault::ChangesLost) {
                     self.drop_operation(key)?;
                     continue;
                 }
@@ -442,6 +469,8 @@ impl Session {
                     ..Change::default()
                 })
             }
+            // On this branch it has not come in yet.
+            What::Role { device, .. } if self.comes_again(tip, *device) => return Ok(Step::Wait),
             What::Role { device, role } => {
                 let may = *device == team.device || roles.outranks(team.device, *device);
                 let sense = may && tip.devices.contains(device);
@@ -473,6 +502,15 @@ impl Session {
             What::Renew => None,
         };
         Ok(change.into())
+    }
+
+    /// Whether a device came in on a branch that lost, and will be added again.
+    fn comes_again(&self, tip: &State, device: u32) -> bool {
+        let unknown = tip.used.key(device).is_none();
+        unknown
+            && self
+                .states(tip.team)
+                .any(|state| state.devices.contains(&device))
     }
 
     /// An addition, or another welcome for a device whose first one led to a branch that lost.

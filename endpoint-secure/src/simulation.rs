@@ -12,7 +12,7 @@ mod mutant;
 mod retention;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use endpoint_secure_api::{Command, Role};
@@ -21,6 +21,7 @@ use proto::limits::DAY_MS;
 use crate::branch::StateId;
 use crate::device::Event;
 use crate::group::Change;
+use crate::operation::role_of;
 use world::{Random, Template, World};
 
 /// Worlds in the test command.
@@ -59,6 +60,10 @@ struct Run<'a> {
     joined: BTreeSet<usize>,
     /// Devices that the owner has removed.
     removed: BTreeSet<u32>,
+    /// Roles that the owner has given, and no other admin has asked to change.
+    given: BTreeMap<u32, Role>,
+    /// Devices whose role another admin has asked to change.
+    contested: BTreeSet<u32>,
     weeks_passed: bool,
     figures: &'a Figures,
 }
@@ -134,9 +139,19 @@ impl Run<'_> {
         if device == 0 {
             return;
         }
-        self.world
-            .ask(admin, Command::SetRole { team, device, role })
-            .ok();
+        let before = self.world.tip(0).map(|tip| role_of(&tip.roles, device));
+        let asked = self
+            .world
+            .ask(admin, Command::SetRole { team, device, role });
+        self.given.remove(&device);
+        if admin != 0 {
+            // It may come into effect after what the owner asks later.
+            self.contested.insert(device);
+        }
+        let alone = admin == 0 && !self.contested.contains(&device);
+        if asked.is_ok() && alone && before != Some(role) {
+            self.given.insert(device, role);
+        }
     }
 
     fn announce(&mut self) {
@@ -302,6 +317,14 @@ impl Run<'_> {
         }
         let back = truth.devices.intersection(&self.removed).next();
         assert_eq!(back, None, "seed {seed}: the owner has removed it");
+        for (device, role) in &self.given {
+            let now = role_of(&truth.roles, *device);
+            let there = truth.devices.contains(device);
+            assert!(
+                !there || now == *role,
+                "seed {seed}: the owner has made {device} {role:?}, it is {now:?}"
+            );
+        }
         let session = self.world.session(0).unwrap();
         let carried = &session.memory.verdicts[&team].carried;
         let left = carried.intersection(&truth.devices).next();
@@ -446,6 +469,8 @@ impl<'a> Run<'a> {
             said: Vec::new(),
             joined: BTreeSet::new(),
             removed: BTreeSet::new(),
+            given: BTreeMap::new(),
+            contested: BTreeSet::new(),
             weeks_passed: false,
             figures,
         }

@@ -20,8 +20,9 @@ enum Mutant {
     DiskRestored,
 }
 
-const MUTANTS: [Mutant; 5] = [
+const MUTANTS: [Mutant; 6] = [
     Mutant::Device(Fault::RolesUnchecked),
+    Mutant::Device(Fault::ChangesLost),
     Mutant::Device(Fault::SecretsForgotten),
     Mutant::Device(Fault::NobodyRemoved),
     Mutant::ChunkLost,
