@@ -233,7 +233,7 @@ impl Attacker {
     }
 }
 
-/// What people see, but for how far their own messages have come: of that a relay may lie.
+/// What people see, but for how far their own messages have come, of which a relay may lie, and the time.
 #[derive(Debug, PartialEq)]
 struct World(Vec<Team>, Vec<Device>, Vec<Message>);
 
@@ -243,9 +243,12 @@ fn world(secure: &Alone, channel: ChannelId) -> World {
         panic!("no teams");
     };
     let team = channel.team;
-    let Answer::Devices(devices) = ask(Command::Devices { team }) else {
+    let Answer::Devices(mut devices) = ask(Command::Devices { team }) else {
         panic!("no devices");
     };
+    for device in &mut devices {
+        device.last_seen_ms = 0;
+    }
     let (anchor, count) = (Anchor::Newest, 100);
     let timeline = Command::Timeline {
         channel,
