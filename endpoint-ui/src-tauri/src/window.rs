@@ -37,12 +37,11 @@ fn size(app: &AppHandle) -> (f64, f64) {
 fn reload_when_the_page_dies(window: &tauri::WebviewWindow) -> tauri::Result<()> {
     use webkit2gtk::WebViewExt;
     window.with_webview(|view| {
-        view.inner()
-            .connect_web_process_terminated(|view, reason| {
-                // Standard error is the window's log.
-                eprintln!("treeline-ui: the page's process ended ({reason:?}); loading it again");
-                view.reload();
-            });
+        view.inner().connect_web_process_terminated(|view, reason| {
+            // Standard error is the window's log.
+            eprintln!("treeline-ui: the page's process ended ({reason:?}); loading it again");
+            view.reload();
+        });
     })
 }
 
