@@ -1,5 +1,8 @@
 // Written by endpoint-secure/api/src/typescript.rs from the Rust types. Do not edit.
 
+/** A front end says `present` at most so often, in milliseconds. */
+export const PRESENCE_MS = 20000;
+
 export type Lock = "empty" | "locked" | "unlocked";
 
 export type LockCause = "start" | "person" | "idle" | "sleep";

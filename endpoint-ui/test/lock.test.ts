@@ -1,7 +1,8 @@
 // Locked and unlocked, by whom and why, against the scripted backend.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { bounded, PRESENCE_MS } from "../src/state/presence";
+import { PRESENCE_MS } from "../src/door";
+import { bounded } from "../src/state/presence";
 import { strings } from "../src/strings";
 
 vi.stubEnv("MODE", "scripted");

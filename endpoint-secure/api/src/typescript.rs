@@ -10,6 +10,10 @@ fn declarations() -> String {
     let mut out = String::from(
         "// Written by endpoint-secure/api/src/typescript.rs from the Rust types. Do not edit.\n",
     );
+    out.push_str(&format!(
+        "\n/** A front end says `present` at most so often, in milliseconds. */\nexport const PRESENCE_MS = {};\n",
+        Command::PRESENCE_MS
+    ));
     macro_rules! declare {
         ($($name:ident)*) => {$(
             out.push_str(&format!("\nexport {}\n", <$name as TS>::decl(&config)));

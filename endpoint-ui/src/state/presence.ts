@@ -1,7 +1,6 @@
 // A person is there: told at a bounded rate, however fast the pointer moves.
 
-/** Between two times that it is told, at least, in milliseconds: as `Command::PRESENCE_MS` says. */
-export const PRESENCE_MS = 20_000;
+import { PRESENCE_MS } from "../door";
 
 /** Calls `tell` at once, and then at most once in [`PRESENCE_MS`]. */
 export function bounded(tell: () => void, now: () => number = () => performance.now()): () => void {
