@@ -22,6 +22,7 @@ mod lan_only;
 mod link;
 pub mod lock;
 mod locking;
+pub mod measure;
 mod message;
 mod naming;
 mod operation;

@@ -35,7 +35,16 @@ const TABLE: &[(&str, &[&str])] = &[
     ("member", &["endpoint-secure-client", "endpoint-secure-api"]),
     ("chat", &["endpoint-secure-client", "endpoint-secure-api"]),
     ("dump", &["relay", "proto"]),
-    ("bench", &["relay", "relay-core", "proto"]),
+    (
+        "bench",
+        &[
+            "endpoint-secure",
+            "endpoint-secure-api",
+            "relay",
+            "relay-core",
+            "proto",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

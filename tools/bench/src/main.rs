@@ -1,4 +1,5 @@
-//! `treeline-bench`: what the relay costs, as ratios to a floor that is measured in the same run.
+//! `treeline-bench`: what the relay costs, as ratios to a floor that is measured in the same run, and
+//! what a team's group costs.
 //!
 //! A relay is a process of its own, the release binary beside this one, so that its CPU and its memory
 //! can be told from the clients'. The floor is a process of this program that copies bytes over the
@@ -18,7 +19,7 @@ mod report;
 
 use report::Report;
 
-/// Measures the relay against floors of the same run.
+/// Measures the relay against floors of the same run, and a team's group.
 #[derive(Parser)]
 #[command(name = "treeline-bench", version, after_help = EXAMPLES)]
 struct Options {
@@ -52,6 +53,8 @@ enum Case {
     Subscriptions(cases::subscriptions::Options),
     /// What others notice of clients that misbehave.
     Hostile(cases::hostile::Options),
+    /// What the operations of a team's group cost, in bytes and time.
+    Groups(cases::groups::Options),
     /// The floor's process; started by the other cases.
     #[command(hide = true)]
     Floor(FloorOptions),
@@ -84,6 +87,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
             Case::Catchup(case) => cases::catchup::run(case, &mut report).await,
             Case::Subscriptions(case) => cases::subscriptions::run(case, &mut report),
             Case::Hostile(case) => cases::hostile::run(case, &mut report).await,
+            Case::Groups(case) => cases::groups::run(case, &mut report),
             Case::Floor(case) => floor::run(case.transport).await,
         }
     })?;
