@@ -51,8 +51,8 @@ pub struct Cost {
     pub operation: &'static str,
     /// Bytes that leave the device by it; none for reading.
     pub bytes: Option<usize>,
-    /// How many of them are Treeline's credential, which is longer than a bare name.
-    pub credential: usize,
+    /// How many credentials are in them, each of [`Team::credential`] bytes.
+    pub credentials: usize,
     /// Time to the end of its transaction.
     pub time: Duration,
 }
@@ -131,6 +131,11 @@ impl Team {
         Ok(costs)
     }
 
+    /// Bytes of each device's credential.
+    pub fn credential(&self) -> usize {
+        self.founder.credential.encode().len()
+    }
+
     fn messages(&mut self) -> Result<Vec<Cost>, MeasureError> {
         let text = [b'x'; TEXT];
         let Some(last) = &self.last else {
@@ -165,8 +170,6 @@ impl Team {
         let Some(mut last) = self.last.take() else {
             return Ok(Vec::new());
         };
-        let own = last.credential.encode().len();
-
         let start = self.begin()?;
         let update = self.commit(&mut last, Change::default(), None)?;
         let renewed = self.end(start)?;
@@ -202,16 +205,15 @@ impl Team {
         self.apply_as_founder(&update_again.commit)?;
         self.store.commit()?;
         self.last = Some(comer);
-        let founders = self.founder.credential.encode().len();
         let welcome = made.welcome.as_ref().map(Vec::len);
         Ok(vec![
-            cost("key package", Some(package.len()), own, packed),
-            cost("add", Some(made.commit.len()), own, added),
+            cost("key package", Some(package.len()), 1, packed),
+            cost("add", Some(made.commit.len()), 1, added),
             cost("welcome, tree apart", welcome, 0, Duration::ZERO),
             cost(
                 "tree",
                 Some(made.tree.len()),
-                own * self.size as usize,
+                self.size as usize,
                 Duration::ZERO,
             ),
             cost("join", None, 0, joined),
@@ -222,7 +224,7 @@ impl Team {
                 renewed,
             ),
             cost("read a commit", None, 0, applied),
-            cost("remove", Some(removal.commit.len()), founders, removed),
+            cost("remove", Some(removal.commit.len()), 1, removed),
         ])
     }
 
@@ -309,11 +311,11 @@ impl Team {
     }
 }
 
-fn cost(operation: &'static str, bytes: Option<usize>, credential: usize, time: Duration) -> Cost {
+fn cost(operation: &'static str, bytes: Option<usize>, credentials: usize, time: Duration) -> Cost {
     Cost {
         operation,
         bytes,
-        credential,
+        credentials,
         time,
     }
 }

@@ -132,6 +132,8 @@ impl Report {
 
 fn shown(value: f64) -> String {
     match value.abs() {
+        // There is no such figure.
+        size if size.is_nan() => String::new(),
         size if size >= 1000.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
