@@ -53,8 +53,8 @@ pub struct Cost {
     pub bytes: Option<usize>,
     /// How many credentials are in them, each of [`Team::credential`] bytes.
     pub credentials: usize,
-    /// Time to the end of its transaction.
-    pub time: Duration,
+    /// Time to the end of its transaction; none for what comes with another operation.
+    pub time: Option<Duration>,
 }
 
 /// One device's place in the group.
@@ -209,20 +209,10 @@ impl Team {
         Ok(vec![
             cost("key package", Some(package.len()), 1, packed),
             cost("add", Some(made.commit.len()), 1, added),
-            cost("welcome, tree apart", welcome, 0, Duration::ZERO),
-            cost(
-                "tree",
-                Some(made.tree.len()),
-                self.size as usize,
-                Duration::ZERO,
-            ),
+            cost("welcome, tree apart", welcome, 0, None),
+            cost("tree", Some(made.tree.len()), self.size as usize, None),
             cost("join", None, 0, joined),
-            cost(
-                "renew the own leaf",
-                Some(update.commit.len()),
-                own,
-                renewed,
-            ),
+            cost("renew the own leaf", Some(update.commit.len()), 1, renewed),
             cost("read a commit", None, 0, applied),
             cost("remove", Some(removal.commit.len()), 1, removed),
         ])
@@ -311,12 +301,17 @@ impl Team {
     }
 }
 
-fn cost(operation: &'static str, bytes: Option<usize>, credentials: usize, time: Duration) -> Cost {
+fn cost(
+    operation: &'static str,
+    bytes: Option<usize>,
+    credentials: usize,
+    time: impl Into<Option<Duration>>,
+) -> Cost {
     Cost {
         operation,
         bytes,
         credentials,
-        time,
+        time: time.into(),
     }
 }
 
@@ -342,7 +337,7 @@ fn party(number: i64, namespace: i64) -> Party {
     let mut salt = FOUNDERS_SALT;
     salt[8..].copy_from_slice(&number.to_be_bytes());
     let credential = Credential::bind(
-        ("Ada Lovelace", "laptop"),
+        (("Ada Lovelace", "laptop"), None),
         &publishing,
         salt,
         TEAM,

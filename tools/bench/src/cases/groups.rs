@@ -75,7 +75,10 @@ fn row(case: String, cost: &Cost, longer: f64, expected: Option<f64>) -> Row {
     let bytes = cost.bytes.map_or(f64::NAN, |bytes| bytes as f64);
     let bare = bytes - longer * cost.credentials as f64;
     Row::new(case)
-        .with("ms", cost.time.as_secs_f64() * 1e3)
+        .with(
+            "ms",
+            cost.time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3),
+        )
         .with("bytes", bytes)
         .with("with a bare credential", bare)
         .with("/ expected", bare / expected.unwrap_or(f64::NAN))
