@@ -2,9 +2,13 @@
 // machine or the time, so that the same sources give the same bytes in `dist`.
 
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
+
+// Modules are read anew in many tests, which takes its time on a busy machine.
+const PATIENCE_MS = 60_000;
 
 export default defineConfig({
+  test: { testTimeout: PATIENCE_MS, hookTimeout: PATIENCE_MS },
   plugins: [svelte()],
   base: "./",
   server: { host: "127.0.0.1", port: 5199 },
