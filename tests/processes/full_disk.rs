@@ -217,5 +217,11 @@ fn a_device_without_room_refuses_and_goes_on() {
         "3000",
     ];
     let seen = scene.people[1].tool("treeline-chat", &tail).unwrap();
-    assert!(seen.as_bytes() == text, "what arrived is not what was sent");
+    let sent = String::from_utf8(text).unwrap();
+    let mut both = seen.lines().zip(sent.lines()).enumerate();
+    let differs = both.find(|(_, (seen, sent))| seen != sent);
+    assert!(
+        seen == sent,
+        "what arrived is not what was sent: {differs:?}"
+    );
 }
