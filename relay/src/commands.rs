@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use pages::Pages;
 use thiserror::Error;
 
 use crate::config::{self, Options};
 use crate::organisations::OrganisationError;
-use crate::pages::Pages;
 use crate::pins::PinsError;
 use crate::relay::{ORIGIN_KEY, RELAY_KEY, StartError};
 use crate::tls::{self, KeyError};

@@ -14,7 +14,6 @@ pub mod link;
 pub mod metrics;
 pub mod notify;
 pub mod organisations;
-pub mod pages;
 pub mod parents;
 pub mod pins;
 pub mod relay;

@@ -9,7 +9,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("endpoint-secure-api", &[]),
     ("relay-core", &["proto"]),
-    ("relay", &["confinement", "relay-core", "proto"]),
+    ("pages", &[]),
+    ("relay", &["confinement", "pages", "relay-core", "proto"]),
     (
         "endpoint-net",
         &["confinement", "relay", "relay-core", "proto"],
@@ -32,9 +33,15 @@ const TABLE: &[(&str, &[&str])] = &[
             "endpoint-secure-api",
         ],
     ),
-    ("member", &["endpoint-secure-client", "endpoint-secure-api"]),
-    ("chat", &["endpoint-secure-client", "endpoint-secure-api"]),
-    ("dump", &["relay", "proto"]),
+    (
+        "member",
+        &["endpoint-secure-client", "endpoint-secure-api", "pages"],
+    ),
+    (
+        "chat",
+        &["endpoint-secure-client", "endpoint-secure-api", "pages"],
+    ),
+    ("dump", &["pages", "relay", "proto"]),
     (
         "bench",
         &[

@@ -9,7 +9,6 @@
 
 mod endpoint;
 pub mod naming;
-pub mod pages;
 mod profile;
 mod starter;
 pub mod terminal;

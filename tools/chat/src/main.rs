@@ -15,6 +15,7 @@ mod send;
 use std::process::ExitCode;
 
 use clap::Parser;
+use endpoint_secure_api::Code;
 use endpoint_secure_client::terminal::Failure;
 
 use crate::options::{Job, Options};
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Failure> {
     if let Some(Job::Pages(pages)) = &options.job {
-        return pages.write::<Options>();
+        let written = pages.write::<Options>();
+        return written.map_err(|line| Failure::new(Code::Usage, line));
     }
     if let Some(Job::Init { user, device }) = &options.job {
         return join::init(options, user, device);

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use endpoint_secure_api::Delivery;
-use endpoint_secure_client::pages::Pages;
 use endpoint_secure_client::terminal::ProfileOptions;
+use pages::Pages;
 
 const EXAMPLES: &str = "Examples:
   treeline-chat init --user Bob --device desk

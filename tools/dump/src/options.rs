@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pages::Pages;
 use proto::Tier;
-use relay::pages::Pages;
 
 const EXAMPLES: &str = "Examples:
   treeline-dump dump treeline://3fa2b1 backup --relay 10.0.0.5:4470#ab12…

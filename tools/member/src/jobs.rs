@@ -25,7 +25,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return create_org(options, found);
     }
     if let Job::Pages(pages) = &options.job {
-        return pages.write::<Options>();
+        let written = pages.write::<Options>();
+        return written.map_err(|line| Failure::new(Code::Usage, line));
     }
     if let Job::Passphrase { new_file } = &options.job {
         return options.profile.change_passphrase(new_file.as_deref());

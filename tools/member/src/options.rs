@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use endpoint_secure_api::Suite;
-use endpoint_secure_client::pages::Pages;
 use endpoint_secure_client::terminal::ProfileOptions;
+use pages::Pages;
 
 const EXAMPLES: &str = "Examples:
   treeline-member org create \"Harbour Hospital\" --registration-file reg.txt --relay 10.0.0.5:4433#ab12… --user Alice --device laptop

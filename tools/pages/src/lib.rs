@@ -1,4 +1,7 @@
-//! `completion` and `manpage`: a program's own words for shells and for man.
+//! `completion` and `manpage`: a program's own words for shells and for man. Programs on both sides of the
+//! wall between plaintext and network have the two commands, so this crate knows neither side.
+
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::io;
@@ -7,7 +10,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Subcommand};
 use clap_complete::Shell;
 
-/// The two commands, for any program of ours that may import this crate.
+/// The two commands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Pages {
     /// Print what makes a shell complete this program's words
