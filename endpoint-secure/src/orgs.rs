@@ -22,7 +22,7 @@ use crate::operation::What;
 use crate::states::State;
 use crate::store::outbox::NO_MESSAGE;
 use crate::store::{Kind, StoreError};
-use crate::team::{Founding, Organisation, Seed, Team, issue};
+use crate::team::{Founding, Organisation, Seed, Team, allowed, issue};
 
 const LABEL: &[u8] = b"treeline certificate 1";
 /// Bytes of a certificate in a leaf.
@@ -189,7 +189,7 @@ pub(crate) fn found_organisation(
     let grant = Grant {
         subject: Signer::from_seed(&seed.0).public_key(),
         not_after,
-        limits: Limits::default(),
+        limits: allowed(&registration.grant),
         rules: vec![Rule {
             verbs: Verbs::ALL,
             pattern: Pattern::of_org(origin, registration.org),

@@ -9,7 +9,7 @@ use endpoint_secure_api::{
     Answer, Channel as ApiChannel, ChannelId, Code, JoinStage, Suite, Team as ApiTeam, TeamId,
 };
 use proto::limits::GRANT_CHAIN;
-use proto::{Chunk, Grant, GrantId, Name, Path, Place, PublicKey, Registration, Signer};
+use proto::{Chunk, Grant, GrantId, Limits, Name, Path, Place, PublicKey, Registration, Signer};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -755,7 +755,13 @@ fn is_relay(text: &str) -> bool {
     text.len() <= 300 && key && named && !place.contains(char::is_whitespace)
 }
 
-/// Signs a grant under the last of a chain, and gives the longer chain.
+/// The limits of a grant, which one under it may have too.
+pub(crate) fn allowed(parent: &Chunk) -> Limits {
+    Grant::decode(parent).map_or_else(|_| Limits::default(), |grant| grant.limits)
+}
+
+/// Signs a grant under the last of a chain, with what that one allows and no more, and gives the longer
+/// chain.
 pub(crate) fn issue(
     grant: &Grant,
     (place, device): (Place, u32),
@@ -766,6 +772,10 @@ pub(crate) fn issue(
         .last()
         .and_then(|bytes| Chunk::decode(bytes.clone().into()).ok())
         .ok_or(StoreError::Corrupt)?;
+    let grant = Grant {
+        limits: allowed(&parent),
+        ..grant.clone()
+    };
     let Ok(chunk) = grant.sign(place, device, GrantId::of(&parent), issuer) else {
         return refuse(Code::Usage, "the grant is too long");
     };

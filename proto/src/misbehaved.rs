@@ -28,6 +28,9 @@ pub enum Misbehaved {
     /// More subscriptions, fetches or unacknowledged chunks than were agreed.
     #[error("went over an agreed limit")]
     OverLimit,
+    /// A prefix shorter than the relay, or the organisation's grant, allows.
+    #[error("asked for a prefix that is shorter than this relay or the organisation allows")]
+    PrefixTooShort,
     /// A subscription id that is already in use.
     #[error("used a subscription id twice")]
     IdReused,

@@ -12,10 +12,11 @@ const SCHEME: &str = "treeline://";
 /// Ends of the fields before the path's own: origin, app and path, organisation, team.
 const ENDS: [u8; 4] = [24, 40, 58, Name::TEAM_BITS];
 
-/// Every name whose first `bits` bits are these.
+/// Every name whose first `bits` bits are these. It takes 17 bytes: a relay holds very many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
-    first: Name,
+    /// The lowest name under it, as bytes: a number of 16 bytes would be padded to 32 with its length.
+    first: [u8; 16],
     bits: u8,
 }
 
@@ -33,7 +34,7 @@ pub enum PrefixError {
 impl Prefix {
     /// The prefix of all names.
     pub const ALL: Self = Self {
-        first: Name(0),
+        first: [0; 16],
         bits: 0,
     };
 
@@ -41,7 +42,7 @@ impl Prefix {
     pub fn of(name: Name, bits: u8) -> Self {
         let bits = bits.min(128);
         Self {
-            first: Name(name.0 & Self::mask(bits)),
+            first: (name.0 & Self::mask(bits)).to_be_bytes(),
             bits,
         }
     }
@@ -55,7 +56,7 @@ impl Prefix {
             return Err(PrefixError::Length(bits));
         }
         let prefix = Self::of(first, bits);
-        if prefix.first == first {
+        if prefix.first() == first {
             Ok(prefix)
         } else {
             Err(PrefixError::LooseBits)
@@ -69,22 +70,22 @@ impl Prefix {
 
     /// The lowest name under it.
     pub const fn first(self) -> Name {
-        self.first
+        Name(u128::from_be_bytes(self.first))
     }
 
     /// The highest name under it.
     pub const fn last(self) -> Name {
-        Name(self.first.0 | !Self::mask(self.bits))
+        Name(self.first().0 | !Self::mask(self.bits))
     }
 
     /// Whether the name is under it.
     pub const fn contains(self, name: Name) -> bool {
-        name.0 & Self::mask(self.bits) == self.first.0
+        name.0 & Self::mask(self.bits) == self.first().0
     }
 
     /// Whether every name under `other` is under it.
     pub const fn covers(self, other: Self) -> bool {
-        self.bits <= other.bits && self.contains(other.first)
+        self.bits <= other.bits && self.contains(other.first())
     }
 
     pub(crate) const fn mask(bits: u8) -> u128 {
@@ -99,8 +100,8 @@ impl Prefix {
 impl fmt::Display for Prefix {
     /// The text form, in parts where the length is a field's end, else `treeline:<hex>/<bits>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.first.path();
-        let whole_app = self.first.app() == 1 && path.word().is_some();
+        let path = self.first().path();
+        let whole_app = self.first().app() == 1 && path.word().is_some();
         let mut end = Name::TEAM_BITS;
         let mut ends = ENDS.to_vec();
         for (_, width) in path.layout() {
@@ -108,9 +109,9 @@ impl fmt::Display for Prefix {
             ends.push(end);
         }
         if !ends.contains(&self.bits) || (self.bits > 24 && !whole_app) {
-            return write!(f, "treeline:{:032x}/{}", self.first.0, self.bits);
+            return write!(f, "treeline:{:032x}/{}", self.first().0, self.bits);
         }
-        let place = self.first.place();
+        let place = self.first().place();
         write!(f, "{SCHEME}{:06x}", place.origin.get())?;
         let head = [
             path.word().unwrap_or("").to_owned(),
@@ -126,7 +127,7 @@ impl fmt::Display for Prefix {
         for (label, width) in path.layout() {
             end += width;
             if u32::from(self.bits) >= end {
-                let value = (self.first.0 >> (128 - end)) & ((1 << width) - 1);
+                let value = (self.first().0 >> (128 - end)) & ((1 << width) - 1);
                 match *label {
                     "key-" => write!(f, "/key-{value:012x}")?,
                     label => write!(f, "/{label}{value}")?,

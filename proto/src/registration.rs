@@ -53,11 +53,25 @@ impl Registration {
         seed: [u8; 32],
         not_after: Timestamp,
     ) -> Result<Self, GrantError> {
+        Self::issue_with(origin, org, seed, not_after, Limits::default())
+    }
+
+    /// As [`Registration::issue`], with limits for all that the organisation does.
+    ///
+    /// # Errors
+    /// [`GrantError`] never comes up with one rule.
+    pub fn issue_with(
+        origin: &Signer,
+        org: u32,
+        seed: [u8; 32],
+        not_after: Timestamp,
+        limits: Limits,
+    ) -> Result<Self, GrantError> {
         let id = origin.public_key().origin_id();
         let grant = Grant {
             subject: Signer::from_seed(&seed).public_key(),
             not_after,
-            limits: Limits::default(),
+            limits,
             rules: vec![Rule {
                 verbs: Verbs::ALL,
                 pattern: Pattern::of_org(id, org),

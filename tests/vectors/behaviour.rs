@@ -397,7 +397,57 @@ fn ids_are_used_once_and_prefixes_have_a_least_length() {
     assert_eq!(closed(&again), Some(Misbehaved::IdReused));
     let link = bench.client();
     let wide = bench.subscribe(link, 1, Prefix::ALL, Start::All);
-    assert_eq!(closed(&wide), Some(Misbehaved::OverLimit));
+    assert_eq!(closed(&wide), Some(Misbehaved::PrefixTooShort));
+}
+
+/// P-SUB-6: what the origin's grants of an organisation say holds for everybody, by SUBSCRIBE and by
+/// RECONCILE; of several the least; and for nobody else's names.
+#[test]
+fn an_organisations_grant_says_how_short_a_prefix_may_be() {
+    let mut bench = Bench::new(Tier::Origin);
+    let origin = Signer::from_seed(&[1; 32]);
+    let grant = |org: u32, bits: u8| {
+        let limits = proto::Limits {
+            subscription_bits: bits,
+            ..proto::Limits::default()
+        };
+        let end = NOW.plus_millis(9 * DAY);
+        Registration::issue_with(&origin, org, [bits; 32], end, limits)
+            .unwrap()
+            .grant
+    };
+    let knows = bench.client();
+    bench.say(knows, Frame::Grant(vec![grant(9, 78)]));
+    let place = |org| Place {
+        org,
+        ..bench.place()
+    };
+    let team = |org| Name::team_prefix(place(org), Path::Message);
+    let (own, other) = (team(9), team(7));
+    let wide = |of: Prefix, bits| Prefix::of(of.first(), bits);
+    let mut ends = |prefix| {
+        let link = bench.client();
+        let asked = Frame::Reconcile(Reconcile::Want {
+            id: 2,
+            spans: vec![Span::from(prefix)],
+        });
+        let wanted = closed(&bench.say(link, asked));
+        let link = bench.client();
+        let subscribed = closed(&bench.subscribe(link, 1, prefix, Start::All));
+        assert_eq!(subscribed, wanted);
+        subscribed
+    };
+    let short = Some(Misbehaved::PrefixTooShort);
+    assert_eq!(ends(own), None);
+    assert_eq!(ends(wide(own, 77)), short);
+    assert_eq!(ends(wide(own, 58)), short);
+    assert_eq!(ends(wide(other, 58)), None);
+    // More than one organisation's names are the relay's own business.
+    assert_eq!(ends(wide(own, 57)), None);
+    bench.say(knows, Frame::Grant(vec![grant(9, 60)]));
+    let link = bench.client();
+    let heard = bench.subscribe(link, 1, wide(own, 60), Start::All);
+    assert_eq!(closed(&heard), None);
 }
 
 /// P-FETCH-1.
@@ -499,7 +549,7 @@ fn questions_have_limits() {
     };
     let link = bench.client();
     let wide = bench.say(link, ask(1, Span::ALL));
-    assert_eq!(closed(&wide), Some(Misbehaved::OverLimit));
+    assert_eq!(closed(&wide), Some(Misbehaved::PrefixTooShort));
     let link = bench.client();
     let own = Span::from(bench.prefix());
     bench.tell(link, ask(1, own));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use proto::{Registration, Signer, limits};
+use proto::{Limits, Name, Registration, Signer, limits};
 use serde_json::json;
 
 use super::{Failure, In, directory, other, print};
@@ -25,6 +25,11 @@ pub enum Org {
         /// The organisation's number, 1 to 262143 [default: the next free one]
         #[arg(long, value_name = "N")]
         number: Option<u32>,
+        /// The shortest prefix of the organisation's names that anybody may subscribe to, in bits: 58 is
+        /// a path of all of it, 78 a path of one of its teams. 0 leaves it to each relay.
+        #[arg(long, value_name = "BITS", default_value_t = 0,
+              value_parser = clap::value_parser!(u8).range(0..=i64::from(Name::TEAM_BITS)))]
+        subscription_bits: u8,
     },
     /// Print the organisations that were registered, and their quotas
     List(In),
@@ -47,7 +52,11 @@ pub enum Org {
 /// [`Failure`].
 pub fn execute(org: Org) -> Result<(), Failure> {
     match org {
-        Org::Register { directory, number } => register(directory, number),
+        Org::Register {
+            directory,
+            number,
+            subscription_bits,
+        } => register(directory, number, subscription_bits),
         Org::List(of) => list(of),
         Org::Quota {
             number,
@@ -70,16 +79,25 @@ pub(super) fn origin(named: Option<PathBuf>) -> Result<(PathBuf, Signer), Failur
     Ok((directory, key))
 }
 
-fn register(named: Option<PathBuf>, number: Option<u32>) -> Result<(), Failure> {
+fn register(
+    named: Option<PathBuf>,
+    number: Option<u32>,
+    subscription_bits: u8,
+) -> Result<(), Failure> {
     let (directory, origin) = origin(named)?;
     let number = organisations::take(&directory, number)?;
-    print(registration(&origin, number)?)
+    print(registration(&origin, number, subscription_bits)?)
 }
 
-fn registration(origin: &Signer, number: u32) -> Result<String, Failure> {
+fn registration(origin: &Signer, number: u32, subscription_bits: u8) -> Result<String, Failure> {
     let seed = tls::random_signer().map_err(other)?.seed();
     let not_after = now().plus_millis(REGISTRATION_MS);
-    let registration = Registration::issue(origin, number, seed, not_after).map_err(other)?;
+    let limits = Limits {
+        subscription_bits,
+        ..Limits::default()
+    };
+    let registration = Registration::issue_with(origin, number, seed, not_after, limits);
+    let registration = registration.map_err(other)?;
     Ok(registration.to_text().to_string())
 }
 
@@ -116,8 +134,10 @@ mod tests {
     #[test]
     fn a_registration_verifies() {
         let origin = Signer::from_seed(&[1; 32]);
-        let text = registration(&origin, 5).unwrap();
+        let text = registration(&origin, 5, 78).unwrap();
         let read = Registration::from_text(&text).unwrap();
         assert_eq!((read.org, read.origin), (5, origin.public_key()));
+        let grant = proto::Grant::decode(&read.grant).unwrap();
+        assert_eq!(grant.limits.subscription_bits, 78);
     }
 }

@@ -27,7 +27,6 @@ pub(super) type Wish = VecDeque<Span>;
 impl<S: Store> Node<S> {
     /// ASK or WANT from downstream.
     pub(super) fn reconcile_below(&mut self, link: LinkId, said: Reconcile) {
-        let limits = &self.config.limits;
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
@@ -39,12 +38,16 @@ impl<S: Store> Node<S> {
         if state.uses(id) {
             return self.misbehaved(link, Misbehaved::IdReused);
         }
-        let many = state.fetches.len() + state.wishes.len() >= limits.fetches_per_link;
-        let wide =
-            |span: &Span| !Prefix::of(span.first(), limits.prefix_bits).contains(span.last());
-        if (asks && state.answer.is_some()) || (!asks && many) || spans.iter().any(wide) {
+        let many = state.fetches.len() + state.wishes.len() >= self.config.limits.fetches_per_link;
+        if (asks && state.answer.is_some()) || (!asks && many) {
             return self.misbehaved(link, Misbehaved::OverLimit);
         }
+        if spans.iter().any(|span| self.is_wide(*span)) {
+            return self.misbehaved(link, Misbehaved::PrefixTooShort);
+        }
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
         if asks {
             state.answer = Some(Answer {
                 id,
@@ -57,6 +60,13 @@ impl<S: Store> Node<S> {
             state.wishes.insert(id, spans.into());
             self.work.push_back(Work::Wish(link, id));
         }
+    }
+
+    /// Whether the names of a span have less in common than those of a prefix that may be asked for.
+    fn is_wide(&self, span: Span) -> bool {
+        let common = (span.first().0 ^ span.last().0).leading_zeros();
+        let shared = Prefix::of(span.first(), u8::try_from(common).unwrap_or(u8::MAX));
+        shared.bits() < self.least_bits(shared)
     }
 
     /// Looks at the next names of a question, and answers it after the last.

@@ -41,6 +41,8 @@ pub(super) struct Grants {
     origins: BTreeMap<OriginId, PublicKey>,
     held: BTreeMap<GrantId, Held>,
     endings: BTreeMap<Name, Ending>,
+    /// Of each organisation the grants that the origin gave it, with their subscription bits.
+    firsts: BTreeMap<(OriginId, u32), BTreeMap<GrantId, u8>>,
     capacity: usize,
 }
 
@@ -50,6 +52,7 @@ impl Grants {
             origins: BTreeMap::new(),
             held: BTreeMap::new(),
             endings: BTreeMap::new(),
+            firsts: BTreeMap::new(),
             capacity,
         }
     }
@@ -69,6 +72,7 @@ impl Grants {
         self.origins = origins.iter().map(|key| (key.origin_id(), *key)).collect();
         self.held.clear();
         self.endings.clear();
+        self.firsts.clear();
         for origin in self.origins.clone().into_keys() {
             let place = Place {
                 origin,
@@ -209,6 +213,10 @@ impl Grants {
             return Err(Refused::Quota);
         }
         let rate = grant.limits.chunks_per_second;
+        if depth == 1 {
+            let firsts = self.firsts.entry(organisation(chunk)).or_default();
+            firsts.insert(id, grant.limits.subscription_bits);
+        }
         self.held.insert(
             id,
             Held {
@@ -285,12 +293,42 @@ impl Grants {
         let id = GrantId::of(chunk);
         if self.held.get(&id).is_some_and(|held| !held.stored) {
             self.held.remove(&id);
+            self.forget_first(chunk, id);
         }
+    }
+
+    fn forget_first(&mut self, chunk: &Chunk, id: GrantId) {
+        let organisation = organisation(chunk);
+        if let Some(firsts) = self.firsts.get_mut(&organisation) {
+            firsts.remove(&id);
+            if firsts.is_empty() {
+                self.firsts.remove(&organisation);
+            }
+        }
+    }
+
+    /// The least that the grants of a name's organisation ask of a prefix of its names, in bits; 0
+    /// where no grant is known.
+    pub(super) fn subscription_bits(&self, name: Name) -> u8 {
+        let place = name.place();
+        let firsts = self.firsts.get(&(place.origin, place.org));
+        firsts
+            .and_then(|firsts| firsts.values().min().copied())
+            .unwrap_or(0)
     }
 
     /// Forgets what has expired.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        self.held.retain(|_, held| held.chunk.expiry() > now);
+        let over = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.chunk.expiry() <= now);
+        let over: Vec<(GrantId, Chunk)> =
+            over.map(|(id, held)| (*id, held.chunk.clone())).collect();
+        for (id, chunk) in over {
+            self.held.remove(&id);
+            self.forget_first(&chunk, id);
+        }
         self.endings.retain(|_, ending| ending.expiry > now);
     }
 }
@@ -304,6 +342,12 @@ impl Ending {
                 .ends(self.place, held.chunk.name(), &held.grant)
             && grants.hangs(&held.chunk, self.issuer)
     }
+}
+
+/// Whom a grant of the origin is for.
+fn organisation(chunk: &Chunk) -> (OriginId, u32) {
+    let place = chunk.name().place();
+    (place.origin, place.org)
 }
 
 fn refused(error: GrantError) -> Refused {

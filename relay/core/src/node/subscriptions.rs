@@ -16,11 +16,17 @@ use crate::store::{Direction, Page, Scan, Store, StoreError};
 /// Chunks passed over at once in search of the beginning of "newest n".
 const SEEK_CHUNKS: usize = 512;
 
+/// The leading bits of a name that say its origin, application, path and organisation.
+const ORG_BITS: u8 = 58;
+/// The application whose names have organisations.
+const MESSENGER: u8 = 1;
+
 /// A subscription of a link.
 pub(super) struct Subscription {
     pub(super) prefix: Prefix,
     phase: Phase,
-    /// Everything under the prefix up to this sequence number has been sent (not kept while live).
+    /// Everything under the prefix up to this sequence number has been sent (not kept while live), or
+    /// with the newest first is not to be.
     sent: u64,
 }
 
@@ -28,18 +34,16 @@ pub(super) struct Subscription {
 enum Phase {
     /// Looks backwards for the place where the newest `left` begin.
     Seek { below: u64, left: u32 },
-    /// Sends the backlog newest first, down to `floor`; what is above `top` comes afterwards.
-    Newest {
-        below: u64,
-        floor: u64,
-        left: u32,
-        top: u64,
-    },
+    /// Sends the backlog newest first, down to `sent`; what is above `top` comes afterwards.
+    Newest { below: u64, left: u32, top: u64 },
     /// Sends oldest first from `sent`.
     Backlog,
     /// Has everything.
     Live,
 }
+
+// A relay holds a million of them: docs/operations.md says what each costs.
+const _: () = assert!(size_of::<Subscription>() <= 56);
 
 /// A subscription of any link.
 pub(super) type Key = (LinkId, u32);
@@ -85,16 +89,18 @@ impl<S: Store> Node<S> {
         prefix: Prefix,
         (start, order): (Start, Order),
     ) {
-        let limits = &self.config.limits;
+        let short = prefix.bits() < self.least_bits(prefix);
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
         if state.uses(id) {
             return self.misbehaved(link, Misbehaved::IdReused);
         }
-        let many = state.subscriptions.len() >= limits.subscriptions_per_link;
-        if many || prefix.bits() < limits.prefix_bits {
+        if state.subscriptions.len() >= self.config.limits.subscriptions_per_link {
             return self.misbehaved(link, Misbehaved::OverLimit);
+        }
+        if short {
+            return self.misbehaved(link, Misbehaved::PrefixTooShort);
         }
         let top = self.store.last_sequence();
         let (phase, sent) = begin(&start, order, top, |cursor| {
@@ -116,6 +122,17 @@ impl<S: Store> Node<S> {
             self.work.push_back(Work::Subscription(link, id));
         }
         self.want(prefix);
+    }
+
+    /// How long a prefix has to be so that its names may be asked for: as this relay says, and within
+    /// an organisation as the grants of the origin say that it has.
+    pub(super) fn least_bits(&self, prefix: Prefix) -> u8 {
+        let own = self.config.limits.prefix_bits;
+        let first = prefix.first();
+        if prefix.bits() < ORG_BITS || first.app() != MESSENGER {
+            return own;
+        }
+        own.max(self.grants.subscription_bits(first))
     }
 
     pub(super) fn unsubscribe(&mut self, link: LinkId, id: u32) {
@@ -277,12 +294,10 @@ impl<S: Store> Node<S> {
         let Some(subscription) = self.subscription(link, id) else {
             return;
         };
-        let Phase::Newest {
-            floor, left, top, ..
-        } = subscription.phase
-        else {
+        let Phase::Newest { left, top, .. } = subscription.phase else {
             return;
         };
+        let floor = subscription.sent;
         page.chunks.retain(|(sequence, _)| *sequence > floor);
         let left = left.saturating_sub(page.chunks.len() as u32);
         if page.end || left == 0 || page.position <= floor.saturating_add(1) {
@@ -291,7 +306,6 @@ impl<S: Store> Node<S> {
         } else {
             subscription.phase = Phase::Newest {
                 below: page.position,
-                floor,
                 left,
                 top,
             };
@@ -395,15 +409,7 @@ fn begin(
     };
     let below = top.saturating_add(1);
     match (order, start) {
-        (Order::NewestFirst, _) => (
-            Phase::Newest {
-                below,
-                floor,
-                left,
-                top,
-            },
-            floor,
-        ),
+        (Order::NewestFirst, _) => (Phase::Newest { below, left, top }, floor),
         (Order::OldestFirst, Start::Newest(0)) => (Phase::Live, top),
         (Order::OldestFirst, Start::Newest(_)) => (Phase::Seek { below, left }, top),
         (Order::OldestFirst, _) => (Phase::Backlog, floor),

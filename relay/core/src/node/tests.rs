@@ -546,7 +546,7 @@ fn every_misbehaviour_has_its_name() {
             vec![hello(proto::Timestamp::default(), Tier::Device)],
             Misbehaved::HelloMisplaced,
         ),
-        (vec![subscribe(1, Prefix::ALL)], Misbehaved::OverLimit),
+        (vec![subscribe(1, Prefix::ALL)], Misbehaved::PrefixTooShort),
         (
             vec![
                 Frame::Fetch {

@@ -257,7 +257,7 @@ fn a_hostile_asker_is_cut_off() {
         ),
         (
             Box::new(|_| vec![ask(1, vec![Span::ALL])]),
-            Misbehaved::OverLimit,
+            Misbehaved::PrefixTooShort,
         ),
         (
             Box::new(move |world| {
