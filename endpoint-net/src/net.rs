@@ -13,7 +13,7 @@ use relay::driver::{self, Handle, now};
 use relay::link::listen::Listener;
 use relay::link::settings::Settings;
 use relay::link::{self, pipe};
-use relay::parents;
+use relay::parents::{self, Troubles};
 use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
@@ -255,13 +255,16 @@ impl Net {
         }
         let (offer, candidates) = watch::channel(Vec::new());
         let (tell, strangers) = watch::channel(Vec::new());
-        let searching = discovery::search(plan, self.trust.subscribe(), offer, tell);
+        // Nobody asks a device why its relays are away; its log says so.
+        let troubles = watch::Sender::new(Troubles::default());
+        let trust = self.trust.subscribe();
+        let searching = discovery::search(plan, trust, offer, tell, troubles.clone());
         let telling = tell_strangers(strangers, self.serving.subscribe(), self.control.clone());
         let (handle, own) = (self.handle.clone(), self.own.clone());
         self.parents = Some(tokio::spawn(async move {
             tokio::select! {
                 // It ends only with the node.
-                _ = parents::keep(&handle, &own, candidates) => {}
+                _ = parents::keep(&handle, &own, candidates, troubles) => {}
                 () = async { tokio::join!(searching, telling); } => {}
             }
         }));

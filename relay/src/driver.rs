@@ -45,6 +45,9 @@ enum Input {
     Stop,
 }
 
+/// What tells the time.
+pub type Clock = fn() -> Timestamp;
+
 /// The farthest tier that can be reached now, and the address of the relay above.
 pub type Reach = (proto::Tier, String);
 
@@ -83,6 +86,7 @@ pub struct Handle {
     open_links: Arc<AtomicU64>,
     reach: watch::Receiver<Reach>,
     hello: Hello,
+    clock: Clock,
 }
 
 /// The node's thread has ended.
@@ -163,7 +167,7 @@ impl Handle {
     /// The node's own HELLO, for a link that greets before the node has it.
     pub fn hello(&self) -> Hello {
         Hello {
-            time: now(),
+            time: (self.clock)(),
             ..self.hello.clone()
         }
     }
@@ -198,6 +202,18 @@ pub fn start<S: Store + Send + 'static>(
     node: Node<S>,
     reach: Reach,
 ) -> io::Result<(Handle, JoinHandle<()>)> {
+    start_by(now, node, reach)
+}
+
+/// As [`start`], by another clock than this machine's: tests run relays whose clock is wrong.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn start_by<S: Store + Send + 'static>(
+    clock: Clock,
+    node: Node<S>,
+    reach: Reach,
+) -> io::Result<(Handle, JoinHandle<()>)> {
     let (inputs, queue) = mpsc::channel(INPUTS);
     let hello = node.hello();
     let (tell, told) = watch::channel(reach);
@@ -210,6 +226,7 @@ pub fn start<S: Store + Send + 'static>(
         drained: drained.clone(),
         links: BTreeMap::new(),
         reach: tell,
+        clock,
     };
     let thread = std::thread::Builder::new()
         .name("node".into())
@@ -222,6 +239,7 @@ pub fn start<S: Store + Send + 'static>(
             open_links: Arc::default(),
             reach: told,
             hello,
+            clock,
         },
         thread,
     ))
@@ -232,6 +250,7 @@ struct Driver<S> {
     drained: Ledger,
     links: BTreeMap<LinkId, Peer>,
     reach: watch::Sender<Reach>,
+    clock: Clock,
 }
 
 impl<S: Store> Driver<S> {
@@ -240,7 +259,7 @@ impl<S: Store> Driver<S> {
             let wait = self
                 .node
                 .next_timeout()
-                .map_or(u64::MAX, |at| at.since(now()));
+                .map_or(u64::MAX, |at| at.since(self.now()));
             let first = if wait == 0 {
                 queue.try_recv().ok()
             } else {
@@ -258,20 +277,24 @@ impl<S: Store> Driver<S> {
             let mut stop = queue.is_closed() && inputs.is_empty();
             for (link, (sends, bytes)) in self.drained.take() {
                 self.node
-                    .handle(Event::Drained { link, sends, bytes }, now());
+                    .handle(Event::Drained { link, sends, bytes }, self.now());
             }
             for input in inputs {
                 stop |= self.take(input);
                 // A full batch has been committed in between: nobody waits for the rest.
                 self.perform();
             }
-            self.node.handle_timeout(now());
+            self.node.handle_timeout(self.now());
             self.perform();
             if stop {
-                self.node.stop(now());
+                self.node.stop(self.now());
                 return self.perform();
             }
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// Returns whether to stop.
@@ -279,13 +302,14 @@ impl<S: Store> Driver<S> {
         match input {
             Input::Attach { link, role, peer } => {
                 self.links.insert(link, peer);
-                self.node.handle(Event::Connected { link, role }, now());
+                self.node
+                    .handle(Event::Connected { link, role }, self.now());
             }
             Input::Event(event) => {
                 if let Event::Disconnected { link } = event {
                     self.links.remove(&link);
                 }
-                self.node.handle(event, now());
+                self.node.handle(event, self.now());
             }
             Input::Snapshot(answer) => {
                 // Who asked may have given up.
@@ -307,7 +331,7 @@ impl<S: Store> Driver<S> {
                     if peer.outbox.try_send(bytes).is_err() {
                         // Its task has ended: the node never has more waiting than there is room for.
                         self.links.remove(&link);
-                        self.node.handle(Event::Disconnected { link }, now());
+                        self.node.handle(Event::Disconnected { link }, self.now());
                     }
                 }
                 Effect::Close { link, reason } => {

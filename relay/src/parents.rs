@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, VecDeque};
 use proto::{PublicKey, Tier};
 
 mod keep;
+mod trouble;
 
 pub use keep::{Candidate, keep};
+pub use trouble::Troubles;
 
 /// Links kept up at the same time: one in use, one beside it.
 const LINKS: usize = 2;

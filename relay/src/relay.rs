@@ -26,7 +26,7 @@ use crate::discovery::{self, Plan, Trust};
 use crate::driver::{self, Handle, now};
 use crate::link::listen::Listener;
 use crate::organisations::{self, OrganisationError};
-use crate::parents;
+use crate::parents::{self, Troubles};
 use crate::pins::Pins;
 use crate::status::View;
 use crate::store::sqlite::SqliteStore;
@@ -136,6 +136,7 @@ pub struct Relay {
     node: thread::JoinHandle<()>,
     listeners: Vec<JoinHandle<()>>,
     upward: Option<JoinHandle<()>>,
+    troubles: watch::Sender<Troubles>,
     advertised: Option<Advertised>,
     admin: Option<SocketAddr>,
     _owner: File,
@@ -177,6 +178,7 @@ impl Relay {
             key: own.public_key(),
         };
         let advertised = advertise(config, &address, &origins);
+        let troubles = watch::Sender::new(Troubles::default());
         let view = watch::Sender::new(View {
             handle: handle.clone(),
             address: address.clone(),
@@ -184,6 +186,7 @@ impl Relay {
             origins,
             parents: config.parents.clone(),
             directory: config.directory.clone(),
+            troubles: troubles.subscribe(),
             began: Instant::now(),
         });
         let endpoint = listener.endpoint().clone();
@@ -194,7 +197,8 @@ impl Relay {
         });
         tell_admin(&config.directory, admin);
         Ok(Self {
-            upward: upward(&handle, config, &own),
+            upward: upward(&handle, config, &own, &troubles),
+            troubles,
             advertised,
             address,
             view,
@@ -268,7 +272,9 @@ impl Relay {
                 origins: config.origins.clone(),
                 ..self.config.clone()
             };
-            self.upward = upward(&handle, &parents, &self.own);
+            self.troubles
+                .send_modify(|troubles| *troubles = Troubles::default());
+            self.upward = upward(&handle, &parents, &self.own, &self.troubles);
             self.view
                 .send_modify(|view| view.parents.clone_from(&config.parents));
         }
@@ -378,7 +384,12 @@ fn tell_admin(directory: &Path, admin: Option<SocketAddr>) {
     }
 }
 
-fn upward(handle: &Handle, config: &Config, own: &Signer) -> Option<JoinHandle<()>> {
+fn upward(
+    handle: &Handle,
+    config: &Config,
+    own: &Signer,
+    troubles: &watch::Sender<Troubles>,
+) -> Option<JoinHandle<()>> {
     if config.parents.is_empty() {
         return None;
     }
@@ -399,7 +410,8 @@ fn upward(handle: &Handle, config: &Config, own: &Signer) -> Option<JoinHandle<(
     };
     let trust = watch::Sender::new(trust);
     let looking = look_at_pins(config.directory.clone(), trust.clone());
-    let up = up(handle.clone(), plan, trust.subscribe(), own.clone());
+    let way = (handle.clone(), own.clone());
+    let up = up(way, plan, trust.subscribe(), troubles.clone());
     Some(tokio::spawn(async {
         tokio::select! {
             () = up => {}
@@ -423,10 +435,15 @@ async fn look_at_pins(directory: PathBuf, trust: watch::Sender<Trust>) {
     }
 }
 
-async fn up(handle: Handle, plan: Plan, trust: watch::Receiver<Trust>, own: Signer) {
+async fn up(
+    (handle, own): (Handle, Signer),
+    plan: Plan,
+    trust: watch::Receiver<Trust>,
+    troubles: watch::Sender<Troubles>,
+) {
     let (offer, candidates) = watch::channel(Vec::new());
     let (tell, mut strangers) = watch::channel(Vec::new());
-    let searching = discovery::search(plan, trust, offer, tell);
+    let searching = discovery::search(plan, trust, offer, tell, troubles.clone());
     let telling = async {
         while strangers.changed().await.is_ok() {
             for stranger in strangers.borrow_and_update().iter() {
@@ -436,7 +453,7 @@ async fn up(handle: Handle, plan: Plan, trust: watch::Receiver<Trust>, own: Sign
     };
     tokio::select! {
         // It ends only with the node.
-        _ = parents::keep(&handle, &own, candidates) => {}
+        _ = parents::keep(&handle, &own, candidates, troubles) => {}
         () = async { tokio::join!(searching, telling); } => {}
     }
 }

@@ -9,9 +9,11 @@ use std::time::Instant;
 use proto::{PublicKey, Tier};
 use relay_core::{Counters, Snapshot};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::address::{RelayAddress, Upstream};
 use crate::driver::{Handle, Stopped};
+use crate::parents::Troubles;
 use crate::relay::STORE;
 
 /// The version of the JSON form: another one means that a field was removed or means something else.
@@ -71,6 +73,9 @@ pub struct Parent {
     pub subscriptions: usize,
     /// Chunks sent to it that it has not answered.
     pub in_flight: usize,
+    /// Why it is away, as far as is known: the last attempt's failure, one line.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// A relay's disk.
@@ -123,6 +128,8 @@ pub struct View {
     pub parents: Vec<Upstream>,
     /// Its directory.
     pub directory: PathBuf,
+    /// Why relays above are away.
+    pub troubles: watch::Receiver<Troubles>,
     /// When it began.
     pub began: Instant,
 }
@@ -166,21 +173,26 @@ impl View {
     /// The configured ones in their order, then the one that is connected if it is none of them.
     fn parents(&self, snapshot: &Snapshot) -> Vec<Parent> {
         let current = snapshot.parent.as_ref();
-        let away = |place: &str| Parent {
+        let away = |place: &str, error: Option<&str>| Parent {
             place: place.to_owned(),
+            error: error.map(str::to_owned),
             state: "away".into(),
             tier: None,
             reach: None,
             subscriptions: 0,
             in_flight: 0,
         };
-        let mut parents: Vec<Parent> = self.parents.iter().map(|p| away(p.place())).collect();
+        let troubles = self.troubles.borrow().clone();
+        let configured = self.parents.iter();
+        let mut parents: Vec<Parent> = configured
+            .map(|parent| away(parent.place(), troubles.of(parent, &self.parents)))
+            .collect();
         let Some(current) = current else {
             return parents;
         };
         let known = parents.iter().position(|p| p.place == current.relay);
         let at = known.unwrap_or_else(|| {
-            parents.push(away(&current.relay));
+            parents.push(away(&current.relay, None));
             parents.len() - 1
         });
         let greeted = current.tier.is_some();
@@ -191,6 +203,7 @@ impl View {
             reach: current.tier.map(|_| current.reach.word().into()),
             subscriptions: current.subscriptions,
             in_flight: current.in_flight,
+            error: None,
         };
         parents
     }

@@ -98,7 +98,10 @@ fn text(status: &Status) -> String {
                 "{}, reaches {reach}, {} subscriptions, {} chunks unanswered",
                 parent.state, parent.subscriptions, parent.in_flight
             ),
-            None => parent.state.clone(),
+            None => match &parent.error {
+                Some(error) => format!("{}: {error}", parent.state),
+                None => parent.state.clone(),
+            },
         };
         lines.push(format!("parent         {} {what}", parent.place));
     }

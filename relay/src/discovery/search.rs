@@ -14,7 +14,7 @@ use super::dns::{Answer, Names};
 use super::mdns::{self, Advert, Found, Heard, Interfaces};
 use crate::address::{RelayAddress, Upstream};
 use crate::driver::now;
-use crate::parents::{Candidate, Rank};
+use crate::parents::{Candidate, Rank, Troubles};
 use crate::pins::{Pins, Verdict};
 
 /// Relays of the local network that are remembered, at most.
@@ -102,12 +102,15 @@ pub async fn search(
     mut trust: watch::Receiver<Trust>,
     offer: watch::Sender<Vec<Candidate>>,
     strangers: watch::Sender<Vec<Stranger>>,
+    troubles: watch::Sender<Troubles>,
 ) {
     let (answers, mut answered) = mpsc::channel(8);
     let mut lookups = tokio::task::JoinSet::new();
     for (index, upstream) in plan.upstreams.iter().enumerate() {
         if let Upstream::Domain { name, .. } = upstream {
-            lookups.spawn(follow(index, name.clone(), plan.dns, answers.clone()));
+            let domain = (index, name.clone());
+            let follow = follow(domain, plan.dns, answers.clone(), troubles.clone());
+            lookups.spawn(follow);
         }
     }
     drop(answers);
@@ -121,6 +124,9 @@ pub async fn search(
     loop {
         let (candidates, unknown) = search.judge(&trust.borrow_and_update());
         offer.send_if_modified(|old| std::mem::replace(old, candidates.clone()) != candidates);
+        let changed = unknown.iter().filter(|it| it.standing == Standing::Changed);
+        let changed = changed.map(ToString::to_string).collect();
+        troubles.send_modify(|troubles| troubles.blocked(changed));
         strangers.send_if_modified(|old| std::mem::replace(old, unknown.clone()) != unknown);
         let heard = async {
             match &mut browser {
@@ -144,10 +150,10 @@ pub async fn search(
 
 /// Looks a domain up again and again.
 async fn follow(
-    index: usize,
-    domain: String,
+    (index, domain): (usize, String),
     server: Option<SocketAddr>,
     answers: mpsc::Sender<(usize, Answer)>,
+    troubles: watch::Sender<Troubles>,
 ) {
     let mut pause = AGAIN.0;
     loop {
@@ -155,6 +161,8 @@ async fn follow(
             Ok(names) => names.relays(&domain).await,
             Err(error) => Err(error),
         };
+        let failure = answer.as_ref().err().map(ToString::to_string);
+        troubles.send_modify(|troubles| troubles.looked_up(&domain, failure));
         let wait = match answer {
             Ok(answer) => {
                 pause = AGAIN.0;

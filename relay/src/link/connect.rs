@@ -25,6 +25,8 @@ use crate::driver::{Handle, Stopped};
 
 /// How long a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long the transports to one address are waited for, so that there is time to say what they said.
+const ANSWER: Duration = Duration::from_millis(4_700);
 /// How long UDP is left alone where TCP got through and it did not, at first.
 const UDP_RETRY: Duration = Duration::from_secs(30);
 
@@ -204,8 +206,12 @@ impl Connector {
         let mut race = Race::new(self.memory().is_blocked(&relay.place, began));
         let mut lanes = JoinSet::new();
         let mut quic_runs = false;
-        let mut why = Vec::new();
+        let mut why: Vec<String> = Vec::new();
         loop {
+            if began.elapsed() >= ANSWER {
+                why.push("no answer".into());
+                return Err(unreachable(relay, why.join(", ")));
+            }
             let until = match race.next(began.elapsed()) {
                 Step::Begin(transport) => {
                     quic_runs |= transport == Transport::Quic;
@@ -213,7 +219,7 @@ impl Connector {
                     lanes.spawn(lane);
                     continue;
                 }
-                Step::Wait(until) => until.unwrap_or(CONNECT),
+                Step::Wait(until) => until.unwrap_or(ANSWER).min(ANSWER),
                 Step::Lost if why.len() < 2 => return Err(unreachable(relay, "no answer")),
                 Step::Lost => return Err(unreachable(relay, why.join(", "))),
             };

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Action, Parents, Rank};
+use super::{Action, Parents, Rank, Troubles};
 use crate::address::RelayAddress;
 use crate::discovery::race;
 use crate::driver::{Handle, Stopped};
@@ -78,11 +78,12 @@ struct Shell<'a> {
     tasks: BTreeMap<PublicKey, Task>,
     running: JoinSet<()>,
     reports: mpsc::Sender<Report>,
+    troubles: watch::Sender<Troubles>,
     number: u64,
 }
 
 /// Keeps the nearest of these relays as the node's parent, and another beside it, for ever. The
-/// relays may change meanwhile.
+/// relays may change meanwhile. Why those that are not connected are not is told to `troubles`.
 ///
 /// # Errors
 /// [`Stopped`] when there is no node any more.
@@ -90,6 +91,7 @@ pub async fn keep(
     handle: &Handle,
     own: &Signer,
     mut candidates: watch::Receiver<Vec<Candidate>>,
+    troubles: watch::Sender<Troubles>,
 ) -> Result<(), Stopped> {
     let (reports, mut reported) = mpsc::channel(REPORTS);
     let mut seed = [0; 8];
@@ -104,6 +106,7 @@ pub async fn keep(
         tasks: BTreeMap::new(),
         running: JoinSet::new(),
         reports,
+        troubles,
         number: 0,
     };
     let offered = candidates.borrow_and_update().clone();
@@ -161,6 +164,8 @@ impl Shell<'_> {
             .map(|(key, _)| *key)
             .collect();
         self.places = places;
+        self.troubles
+            .send_modify(|troubles| troubles.only(|key| ranks.contains_key(key)));
         self.parents.offer(&ranks, self.now_ms());
         for key in moved {
             self.parents.hasten(key, self.now_ms());
@@ -220,14 +225,21 @@ impl Shell<'_> {
         match report.outcome {
             Outcome::Connected(tier, ear) => {
                 task.ear = Some(ear);
+                self.troubles
+                    .send_modify(|troubles| troubles.connected(key));
                 self.parents.connected(key, tier, now_ms);
             }
             Outcome::Failed(why) => {
                 tracing::info!("{why}");
+                self.troubles
+                    .send_modify(|troubles| troubles.failed(key, why));
                 self.tasks.remove(&key);
                 self.parents.failed(key, now_ms);
             }
             Outcome::Lost => {
+                let why = "the link has ended; it is made again".to_owned();
+                self.troubles
+                    .send_modify(|troubles| troubles.failed(key, why));
                 self.tasks.remove(&key);
                 self.parents.lost(key, now_ms);
             }

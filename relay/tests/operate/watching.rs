@@ -78,6 +78,63 @@ fn a_relay_is_ready_while_its_parent_is_there() {
 }
 
 #[test]
+fn a_parent_that_is_away_is_shown_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let (top, low) = (directory.path().join("top"), directory.path().join("low"));
+    let origin = Process::start(&top, &[]);
+    let place = origin.line("relay ").split('#').next().unwrap().to_owned();
+    let below = origin.below();
+    let more: Vec<&str> = below.iter().map(String::as_str).collect();
+    let _local = Process::start(&low, &more);
+    let parent = || status(&low)["parents"][0].clone();
+    let error = || parent()["error"].as_str().unwrap_or_default().to_owned();
+    until("it is not connected", || parent()["state"] == "connected");
+    assert_eq!(parent()["error"], serde_json::Value::Null);
+    drop(origin);
+    until("nothing says why it is away", || {
+        error().contains("cannot reach the relay") && error().contains("refused")
+    });
+    let text_of = || {
+        let said = output(&["status", "--directory", low.to_str().unwrap()]);
+        text(&said.stdout)
+    };
+    let line = format!("parent         {place} away: cannot reach the relay {place}");
+    assert!(text_of().contains(&line), "{}", text_of());
+    // Somebody else has its address now.
+    std::fs::remove_file(top.join("relay.key")).unwrap();
+    let origin = Process::start(&top, &["--listen", &place]);
+    until("nothing says that it has another key", || {
+        error().contains("shows another key")
+    });
+    drop(origin);
+}
+
+#[test]
+fn a_domain_that_cannot_be_looked_up_is_shown_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let low = directory.path().join("low");
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dns = nobody.local_addr().unwrap().to_string();
+    let origin = "ab".repeat(32);
+    let more = [
+        "--parent",
+        "relays.invalid",
+        "--dns",
+        &dns,
+        "--origin",
+        &origin,
+    ];
+    let _local = Process::start(&low, &more);
+    until("nothing says why the domain is away", || {
+        let parent = &status(&low)["parents"][0];
+        assert_eq!(parent["state"], "away");
+        parent["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("relays.invalid"))
+    });
+}
+
+#[test]
 fn pins_are_kept_and_a_changed_key_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path().join("relay");
