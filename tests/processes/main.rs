@@ -8,6 +8,7 @@ mod apart;
 mod bad_input;
 mod client;
 mod damage;
+mod doctor;
 mod full_disk;
 mod hygiene;
 mod keyring;
@@ -17,12 +18,14 @@ mod main_job;
 mod network;
 mod outsider;
 mod owner;
+mod page;
 mod passphrase;
 mod restore;
 mod scene;
 mod starter;
 mod taken_over;
 mod terminal;
+mod trust;
 mod words;
 
 /// As treeline-secure has it: a test that looks into memory runs Secure's code in this program.

@@ -5,7 +5,7 @@
 //! it every 30 seconds for so long.
 
 pub mod machines;
-mod members;
+pub mod members;
 mod proxy;
 
 use std::collections::BTreeSet;

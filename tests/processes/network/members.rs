@@ -114,7 +114,8 @@ impl Member {
         }
     }
 
-    fn sees(&self, key: &str) -> Option<Standing> {
+    /// How the relay of this key stands, once it has been found.
+    pub fn sees(&self, key: &str) -> Option<Standing> {
         let Answer::Relays(relays) = self.ask(&Command::Relays) else {
             panic!("no relays")
         };
