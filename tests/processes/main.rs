@@ -15,6 +15,7 @@ mod keyring;
 mod laptops;
 mod machine;
 mod main_job;
+mod narrow;
 mod network;
 mod outsider;
 mod owner;

@@ -301,8 +301,8 @@ fn a_backup_is_made_verified_and_published_again() {
     let dump = filled(dump, &[("treeline://3fa2b1", &number), ("KEY", &key)]);
     host.types(&dump);
     let said = host.types("treeline-dump verify /srv/backup");
-    let hex = said.split(|c: char| !c.is_ascii_hexdigit());
-    let signer = hex.filter(|word| word.len() == 64).next_back();
+    let mut words = said.split(|c: char| !c.is_ascii_hexdigit());
+    let signer = words.rfind(|word| word.len() == 64);
     let signer = signer.unwrap_or_else(|| panic!("{said}"));
     host.types(&filled(verify, &[("SIGNER", signer), ("HEX", &origin)]));
     host.types(&filled(undump, &[("KEY", &below)]));

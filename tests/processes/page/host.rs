@@ -10,13 +10,14 @@ use std::process::{Child, Command, Output, Stdio};
 use xtask::process::{NO_KEYRING, binary, child_of};
 
 /// The programs of the product.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "treeline-relay",
     "treeline-dump",
     "treeline-chat",
     "treeline-member",
     "treeline-net",
     "treeline-secure",
+    "treeline-starter",
 ];
 
 /// Gives the machine a copy of /etc and of the list of programs, and empty places for data.
