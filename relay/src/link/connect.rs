@@ -209,8 +209,7 @@ impl Connector {
         let mut why: Vec<String> = Vec::new();
         loop {
             if began.elapsed() >= ANSWER {
-                why.push("no answer".into());
-                return Err(unreachable(relay, why.join(", ")));
+                return Err(unreachable(relay, reasons(&why)));
             }
             let until = match race.next(began.elapsed()) {
                 Step::Begin(transport) => {
@@ -220,8 +219,7 @@ impl Connector {
                     continue;
                 }
                 Step::Wait(until) => until.unwrap_or(ANSWER).min(ANSWER),
-                Step::Lost if why.len() < 2 => return Err(unreachable(relay, "no answer")),
-                Step::Lost => return Err(unreachable(relay, why.join(", "))),
+                Step::Lost => return Err(unreachable(relay, reasons(&why))),
             };
             let done = tokio::select! {
                 Some(Ok(done)) = lanes.join_next() => done,
@@ -294,6 +292,15 @@ impl Connector {
     /// Nothing is half-done when a thread panics with it.
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What both transports said, if anything.
+fn reasons(said: &[String]) -> String {
+    match said {
+        [] => "no answer".into(),
+        [one] => format!("{one}; no answer over the other transport"),
+        both => both.join(", "),
     }
 }
 
