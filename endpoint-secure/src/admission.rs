@@ -1,14 +1,13 @@
-//! Letting devices in: the invites that this device has issued, the requests that answer them, and
-//! which key package an addition uses.
+//! Letting devices in: the requests that answer invites, and which key package an addition uses.
 //!
 //! An invite lets one device ask; a person adds it, after comparing fingerprints. A one-time key package
-//! is used once. The other side is `join`. Source: docs/protocol.md, "Invite".
+//! is used once. The invites are in `issued` and `standing`, the other side is `join`. Source: docs/protocol.md, "Invite".
 
 use std::collections::BTreeSet;
 
 use data_encoding::HEXLOWER;
-use endpoint_secure_api::{Answer, Code, Fate, Issued as ApiIssued, Request as ApiRequest, TeamId};
-use proto::limits::{DAY_MS, GRANT_CHAIN, KEY_PACKAGE_LIFE_MS, SMALL_FRAGMENTS};
+use endpoint_secure_api::{Answer, Code, Fate, Request as ApiRequest, TeamId};
+use proto::limits::{GRANT_CHAIN, KEY_PACKAGE_LIFE_MS, SMALL_FRAGMENTS};
 use proto::{Fields, Fingerprint, Name, Path, Prefix, PublicKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -16,20 +15,14 @@ use sha2::{Digest, Sha256};
 use crate::commit::{WELCOME_LIFE_MS, seal, unseal};
 use crate::device::session::{Failure, Session, refuse};
 use crate::group::{Candidate, GroupError};
-use crate::invite::{Invite, InviteId, Nonce};
+use crate::invite::{Invite, InviteId};
+use crate::issued::Issued;
 use crate::naming;
 use crate::operation::What;
 use crate::pending::Taken;
-use crate::store::{Kind, StoreError};
+use crate::store::Kind;
 use crate::team::Seed;
 
-/// Invites to one team that are open, at most, and all that are remembered.
-const OPEN: usize = 128;
-const REMEMBERED: usize = 512;
-/// How long an invite is remembered after its end, in milliseconds: who comes late is told why.
-const REMEMBERED_MS: u64 = 30 * DAY_MS;
-/// How long an invite is good if nobody says otherwise, in hours.
-const HOURS: u32 = 7 * 24;
 /// Requests that answer one invite, at most, and all that are kept.
 const ANSWERS: usize = 16;
 const REQUESTS: usize = 512;
@@ -41,36 +34,6 @@ const REFUSAL_LABEL: &[u8] = b"treeline refusal 1";
 const PACKAGE_LABEL: &[u8] = b"treeline key package 1";
 /// The first byte of a refusal: no MLS message begins with it.
 pub(crate) const REFUSAL: u8 = 0xFF;
-
-/// An invite that this device has issued.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Issued {
-    /// What it says.
-    pub invite: Invite,
-    /// When it was issued.
-    pub created_ms: u64,
-    /// Whom it has let in.
-    pub used_by: Option<[u8; 32]>,
-    /// Whether it was taken back.
-    pub revoked: bool,
-}
-
-impl Issued {
-    /// What has become of it.
-    pub fn fate(&self, now_ms: u64) -> Fate {
-        match (self.used_by, self.revoked) {
-            (Some(_), _) => Fate::Used,
-            (None, true) => Fate::Revoked,
-            (None, false) if self.invite.expires_ms() <= now_ms => Fate::Expired,
-            (None, false) => Fate::Open,
-        }
-    }
-
-    /// What it is found by.
-    pub fn key(&self) -> (TeamId, InviteId) {
-        (self.invite.team_id(), self.invite.id())
-    }
-}
 
 /// A device that asks to be added.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -185,133 +148,8 @@ pub(crate) fn tag(object: &[u8]) -> u16 {
 }
 
 impl Session {
-    pub(crate) fn create_invite(
-        &mut self,
-        id: TeamId,
-        hours: Option<u32>,
-    ) -> Result<Answer, Failure> {
-        let hours = hours.unwrap_or(HOURS);
-        if !(1..=endpoint_secure_api::Command::INVITE_HOURS).contains(&hours) {
-            return refuse(Code::Usage, "an invite is good for 1 to 720 hours");
-        }
-        let team = self.administered(id)?;
-        let mut nonce = Nonce([0; 16]);
-        getrandom::fill(&mut nonce.0).map_err(|_| StoreError::Random)?;
-        let invite = Invite {
-            origin: team.origin,
-            org: id.org,
-            team: id.team,
-            suite: team.suite,
-            expires_s: (self.now.millis() / 1000 + u64::from(hours) * 3600) as u32,
-            admin: self.memory.signer.public_key().fingerprint().0,
-            nonce,
-            organisation: team.organisation.clone(),
-            team_name: team.name.clone(),
-            relays: self.memory.network.relays.clone(),
-        };
-        self.forget_invites(id)?;
-        let open = self.issued(id).filter(|one| self.is_open(one)).count();
-        if open >= OPEN {
-            return refuse(
-                Code::Usage,
-                "the team has 128 open invites; revoke some of them first",
-            );
-        }
-        let answer = invite.answer();
-        self.put_issued(Issued {
-            invite,
-            created_ms: self.now.millis(),
-            used_by: None,
-            revoked: false,
-        })?;
-        self.follow_requests()?;
-        Ok(Answer::Invite(answer))
-    }
-
-    fn issued(&self, team: TeamId) -> impl Iterator<Item = &Issued> {
-        let range = (team, InviteId::default())..=(team, [u8::MAX; 8]);
-        self.memory.issued.range(range).map(|(_, issued)| issued)
-    }
-
-    fn is_open(&self, issued: &Issued) -> bool {
-        issued.fate(self.now.millis()) == Fate::Open
-    }
-
-    fn put_issued(&mut self, issued: Issued) -> Result<(), Failure> {
-        let key = issued.key();
-        self.store.put(Kind::Issued, &issued_bytes(key), &issued)?;
-        self.memory.issued.insert(key, issued);
-        self.told.teams = true;
-        Ok(())
-    }
-
-    /// Forgets invites that ended long ago, and the oldest that are not open when there are too many.
-    fn forget_invites(&mut self, team: TeamId) -> Result<(), Failure> {
-        let now = self.now.millis();
-        let mut all: Vec<&Issued> = self.issued(team).collect();
-        all.sort_by_key(|one| (!self.is_open(one), one.created_ms));
-        let many = all.len().saturating_sub(REMEMBERED - 1);
-        let closed = all.iter().filter(|one| !self.is_open(one)).take(many);
-        let old = all
-            .iter()
-            .filter(|one| one.invite.expires_ms() + REMEMBERED_MS < now);
-        let gone: BTreeSet<_> = closed.chain(old).map(|one| one.key()).collect();
-        for key in gone {
-            self.store.delete(Kind::Issued, &issued_bytes(key))?;
-            self.memory.issued.remove(&key);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn invites(&self, id: TeamId) -> Result<Answer, Failure> {
-        self.team(id)?;
-        let mut all: Vec<&Issued> = self.issued(id).collect();
-        all.sort_by_key(|one| std::cmp::Reverse((one.created_ms, one.key())));
-        let answer = |one: &&Issued| ApiIssued {
-            invite: one.invite.answer(),
-            created_ms: one.created_ms,
-            fate: one.fate(self.now.millis()),
-            used_by: one
-                .used_by
-                .map_or_else(String::new, |by| Fingerprint(by).to_hex()),
-        };
-        // As many as a frame of the door holds.
-        let shown = all.iter().take(OPEN).map(answer).collect();
-        Ok(Answer::Invites(shown))
-    }
-
-    pub(crate) fn revoke_invite(&mut self, team: TeamId, id: &str) -> Result<Answer, Failure> {
-        self.team(team)?;
-        let bytes = HEXLOWER.decode(id.as_bytes()).ok();
-        let known = bytes
-            .and_then(|bytes| InviteId::try_from(bytes).ok())
-            .and_then(|id| self.memory.issued.get(&(team, id)).cloned());
-        let Some(issued) = known else {
-            return refuse(
-                Code::NotFound,
-                "this device has issued no such invite; list its invites",
-            );
-        };
-        match issued.fate(self.now.millis()) {
-            Fate::Used => refuse(
-                Code::Usage,
-                "the invite was used already; remove the device that came with it",
-            ),
-            Fate::Revoked | Fate::Expired => Ok(Answer::Done),
-            Fate::Open => {
-                let key = issued.key();
-                self.put_issued(Issued {
-                    revoked: true,
-                    ..issued
-                })?;
-                self.refuse_answers(key, None)?;
-                Ok(Answer::Done)
-            }
-        }
-    }
-
     /// Refuses those who answered an invite that is not open any more.
-    fn refuse_answers(
+    pub(crate) fn refuse_answers(
         &mut self,
         (team, invite): (TeamId, InviteId),
         but: Option<[u8; 32]>,
@@ -346,7 +184,7 @@ impl Session {
             .filter(|(device, _)| tip.devices.contains(device))
             .map(|(_, key)| PublicKey(key).fingerprint().0)
             .collect();
-        let own = |one: &&Request| self.memory.issued.contains_key(&(id, one.invite));
+        let own = |one: &&Request| self.is_ours(id, one.invite);
         let mut waiting: Vec<&Request> = self
             .requests_of(id)
             .filter(own)
@@ -364,6 +202,11 @@ impl Session {
             refused: one.refused.map_or("", Why::line).into(),
         });
         Ok(Answer::Requests(answers.collect()))
+    }
+
+    /// Whether what answers an invite is this device's business: its own, and those that stand.
+    fn is_ours(&self, id: TeamId, invite: InviteId) -> bool {
+        self.memory.issued.contains_key(&(id, invite)) || self.standing(id, invite).is_some()
     }
 
     fn is_to_be_added(&self, team: TeamId, device: [u8; 32]) -> bool {
@@ -524,7 +367,7 @@ impl Session {
                 let mut keys = notes.filter_map(|commit| commit.notes.invite.clone());
                 keys.find(|(id, _)| *id == invite).map(|(_, key)| key)
             })
-            .or_else(|| self.standing_key(team, invite))
+            .or_else(|| self.standing(team, invite).map(|(key, _)| key))
     }
 
     /// Takes a key package whose chunks this key has signed.
@@ -538,8 +381,7 @@ impl Session {
         let Some((invite, sealed)) = object.split_first_chunk::<8>() else {
             return Ok(Taken::Done);
         };
-        let seal = self.package_key(id, *invite);
-        let Some(seal) = seal.filter(|_| self.is_named(id, *invite, fingerprint)) else {
+        let Some(seal) = self.package_key(id, *invite) else {
             return Ok(Taken::Done);
         };
         let Some(bytes) = unseal(&seal.0, &bound(PACKAGE_LABEL, fingerprint), sealed) else {
@@ -601,17 +443,18 @@ impl Session {
         let known = self.memory.requests.get(&(team, fingerprint));
         // What it has asked with an older invite comes again when this device reads all anew.
         let created = |invite| {
-            self.memory
-                .issued
-                .get(&(team, invite))
-                .map(|one| one.created_ms)
+            let issued = self.memory.issued.get(&(team, invite));
+            let standing = || self.standing(team, invite).map(|(_, begins)| begins);
+            issued.map(|one| one.created_ms).or_else(standing)
         };
         if known.is_some_and(|one| created(invite) < created(one.invite)) {
             return None;
         }
         let known = known.filter(|one| one.invite == invite).cloned();
         let answers = self.requests_of(team).filter(|one| one.invite == invite);
-        let room = answers.count() < ANSWERS && self.memory.requests.len() < REQUESTS;
+        let named = self.is_named(team, Fingerprint(fingerprint));
+        let room = answers.count() < ANSWERS || named;
+        let room = room && self.memory.requests.len() < REQUESTS;
         let mut request = match known {
             Some(known) => known,
             None if room => Request {
@@ -680,22 +523,23 @@ impl Session {
         Ok(())
     }
 
-    /// Listens for requests where this device has issued invites, and for the key packages of devices
-    /// that are to be welcomed again.
+    /// Listens for requests where this device has issued invites or is an admin, and for the key packages
+    /// of devices that are to be welcomed again.
     pub(crate) fn follow_requests(&mut self) -> Result<(), Failure> {
         let mut wanted: BTreeSet<(u128, u8)> = BTreeSet::new();
         let issued = self.memory.issued.keys().map(|key| key.0);
-        for team in issued.chain(self.memory.adding.keys().map(|key| key.0)) {
+        let admins = self.memory.teams.keys().copied();
+        let admins = admins.filter(|team| self.administered(*team).is_ok());
+        let named = self.memory.adding.keys().map(|key| key.0);
+        for team in issued.chain(named).chain(admins) {
             let prefix = Name::team_prefix(naming::place(team), Path::KeyPackage);
             wanted.insert((prefix.first().0, prefix.bits()));
         }
         for ((team, _), operation) in &self.memory.operations {
             if let What::Add { fingerprint } = operation.what {
+                // Also where all are heard: what came before its invite was known was left.
                 let prefix = key_package_prefix(*team, Fingerprint(fingerprint));
-                let all = Name::team_prefix(naming::place(*team), Path::KeyPackage);
-                if !wanted.contains(&(all.first().0, all.bits())) {
-                    wanted.insert((prefix.first().0, prefix.bits()));
-                }
+                wanted.insert((prefix.first().0, prefix.bits()));
             }
         }
         let is_ours = |key: &(u128, u8)| Name(key.0).path() == Path::KeyPackage;
@@ -715,6 +559,7 @@ impl Session {
     /// Whether a key package can be of use.
     pub(crate) fn wants_key_package(&self, team: TeamId) -> bool {
         self.issued(team).next().is_some()
+            || self.administered(team).is_ok()
             || self.memory.adding.keys().any(|key| key.0 == team)
             || self
                 .memory
@@ -731,7 +576,7 @@ impl Session {
         }
         let now = self.now.millis();
         let over = |one: &&Request| {
-            let issued = self.memory.issued.contains_key(&(one.team, one.invite));
+            let issued = self.is_ours(one.team, one.invite);
             let wanted = self.is_to_be_added(one.team, one.fingerprint);
             !wanted && (!issued || one.came_ms + KEY_PACKAGE_LIFE_MS < now)
         };
@@ -782,10 +627,6 @@ fn key_package_prefix(team: TeamId, device: Fingerprint) -> Prefix {
     };
     let name = Name::new(naming::place(team), fields);
     Prefix::of(name, 128 - 4 - Fingerprint::TAG_BITS)
-}
-
-fn issued_bytes((team, invite): (TeamId, InviteId)) -> Vec<u8> {
-    [&naming::team_bytes(team)[..], &invite].concat()
 }
 
 fn request_bytes((team, device): (TeamId, [u8; 32])) -> Vec<u8> {

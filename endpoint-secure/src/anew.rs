@@ -87,6 +87,24 @@ impl Session {
         Ok(())
     }
 
+    /// A copy asks again where nobody has answered for as long as its invite was good.
+    pub(crate) fn ask_again(&mut self) -> Result<(), Failure> {
+        let now = self.now.millis();
+        let waits = |one: &&Joining| {
+            let unanswered = one.in_ms == 0 && one.ready.is_none() && one.welcome.is_empty();
+            unanswered && one.invite.expires_ms() <= now
+        };
+        let over = self.memory.joining.values().filter(waits);
+        let over: Vec<TeamId> = over.map(|one| one.team).collect();
+        for id in over {
+            let copied = self.memory.teams.get(&id).is_some_and(|team| team.copied);
+            if let (true, Ok(invite)) = (copied, self.invite_back(id)) {
+                self.ask_to_join(invite)?;
+            }
+        }
+        Ok(())
+    }
+
     /// An invite back into a team that this device was in.
     pub(crate) fn invite_back(&self, id: TeamId) -> Result<Invite, Failure> {
         let team = self.team(id)?;
@@ -133,6 +151,7 @@ impl Session {
         team.former.clone_from(&before.former);
         team.former.push(before.chain.clone());
         team.lost.clone_from(&before.lost);
+        team.joined_ms = before.joined_ms;
         self.forget_changes(id)?;
         self.forget_states(id)?;
         let rows: Vec<i64> = self.channels_of(id).map(|one| one.row).collect();

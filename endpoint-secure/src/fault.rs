@@ -12,6 +12,12 @@ pub(crate) enum Fault {
     SecretsForgotten,
     /// Its removals do everything but remove.
     NobodyRemoved,
+    /// It leaves newcomers where a branch that lost has left them.
+    NobodyWelcomedAgain,
+    /// Messages count for no branch.
+    VoicesUnheard,
+    /// It goes on showing what came from behind a fence before the fence did.
+    FencesOpen,
 }
 
 #[cfg(not(test))]

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::device::session::{Failure, Session, refuse};
 use crate::evidence::Misdeed;
+use crate::fault::{Fault, planted};
 use crate::group::{self, GroupError, Leaf, LeafSigner, Opened, Provider, StateId};
 use crate::message::{self, Entry, kind};
 use crate::naming;
@@ -536,23 +537,61 @@ impl Session {
         at: proto::Timestamp,
     ) -> Result<Option<u32>, Failure> {
         let later = self.store.written_since(row, device, at.millis())?;
-        for number in &later {
-            let Some(mut kept) = self.store.message(row, device, *number)? else {
-                continue;
-            };
-            if kept.shown && self.memory.fenced.len() < FENCED {
-                kept.shown = false;
-                self.store.put_message(&kept)?;
-                self.note_fenced(Fenced {
-                    channel,
-                    row,
-                    device,
-                    number: *number,
-                })?;
-                self.told.messages.insert(channel);
+        let Some(first) = later.first().copied() else {
+            return Ok(None);
+        };
+        let shown = self.store.shown_from(row, device, first)?;
+        for number in shown.into_iter().filter(|one| later.contains(one)) {
+            self.hide((channel, row, device), number)?;
+        }
+        Ok(Some(first))
+    }
+
+    /// Hides what came from behind a fence before the fence did: all who stay show the same.
+    pub(crate) fn raise_fences(&mut self, team: &Team) -> Result<(), Failure> {
+        if planted(Fault::FencesOpen) {
+            return Ok(());
+        }
+        let channels: Vec<(ChannelId, i64)> = self
+            .channels_of(team.id)
+            .map(|channel| (channel.id, channel.row))
+            .collect();
+        for device in self.removed_on_path(team.id) {
+            for (channel, row) in channels.iter().filter(|_| device != team.device) {
+                let ends = self.fence(team, device, channel.channel);
+                for number in self
+                    .store
+                    .shown_from(*row, device, ends.unwrap_or(u32::MAX))?
+                {
+                    self.hide((*channel, *row, device), number)?;
+                }
             }
         }
-        Ok(later.first().copied())
+        Ok(())
+    }
+
+    /// Hides a message that is shown; it is shown again if what hid it goes.
+    fn hide(
+        &mut self,
+        (channel, row, device): (ChannelId, i64, u32),
+        number: u32,
+    ) -> Result<(), Failure> {
+        let Some(mut kept) = self.store.message(row, device, number)? else {
+            return Ok(());
+        };
+        kept.shown = false;
+        self.store.put_message(&kept)?;
+        self.told.messages.insert(channel);
+        // Of more than that, what is hidden stays hidden.
+        if self.memory.fenced.len() >= FENCED {
+            return Ok(());
+        }
+        self.note_fenced(Fenced {
+            channel,
+            row,
+            device,
+            number,
+        })
     }
 
     /// Shows what came from behind a fence that is not on the way to the tip any more.

@@ -3,7 +3,9 @@
 //! The order is (time written, clamped to arrival; device; number). It is a derivation of the rows
 //! and of nothing else.
 
-use endpoint_secure_api::{Anchor, Answer, ChannelId, Code, Command, Message, MessageId, Page};
+use endpoint_secure_api::{
+    Anchor, Answer, ChannelId, Code, Command, Earlier, Message, MessageId, Page,
+};
 
 use crate::device::session::{Failure, Session, refuse};
 use crate::store::Kind;
@@ -53,6 +55,30 @@ impl Session {
             more_before,
             more_after,
             total,
+            earlier: self.earlier(row, id, more_before)?,
+        }))
+    }
+
+    /// The one row for what came before this device did.
+    fn earlier(
+        &self,
+        row: i64,
+        id: ChannelId,
+        more_before: bool,
+    ) -> Result<Option<Earlier>, Failure> {
+        let joined_ms = self.team(id.team)?.joined_ms;
+        if more_before || joined_ms == 0 {
+            return Ok(None);
+        }
+        let mut messages = 0;
+        for (_, feed) in self.memory.feeds.range((row, 0)..=(row, u32::MAX)) {
+            // A device that was in before has some of them.
+            let had = self.store.numbers_before(row, feed.device, feed.base)?;
+            messages += feed.base.saturating_sub(had);
+        }
+        Ok(Some(Earlier {
+            joined_ms,
+            messages,
         }))
     }
 

@@ -663,6 +663,7 @@ impl Session {
             copied: false,
             ended: BTreeSet::new(),
             linked: BTreeMap::new(),
+            joined_ms: self.now.millis(),
             renewed_ms: self.now.millis(),
         })
     }

@@ -17,6 +17,7 @@ mod group;
 mod history;
 mod hold;
 mod invite;
+mod issued;
 mod join;
 mod lan_only;
 mod link;

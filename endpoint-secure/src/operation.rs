@@ -323,18 +323,15 @@ impl Session {
             return Ok(());
         };
         let is_admin = !team.is_out() && tip.roles.rank(team.device).is_some();
-        if !is_admin {
+        if !is_admin || planted(Fault::NobodyWelcomedAgain) {
             return Ok(());
         }
         let lost = self.states(id).filter(|state| !verdict.holds(state.id));
         let again: Vec<What> = lost
-            .filter_map(|state| Some((state.id, state.commit.as_ref()?)))
-            .flat_map(|(at, commit)| commit.welcomed.iter().map(move |one| (at, one)))
-            .filter(|(at, one)| {
-                let last = self.last_welcome(id, one.device);
-                tip.devices.contains(&one.device) && last.is_some_and(|(_, last)| last.id == *at)
-            })
-            .filter_map(|(_, one)| {
+            .filter_map(|state| state.commit.as_ref())
+            .flat_map(|commit| &commit.welcomed)
+            .filter(|one| tip.devices.contains(&one.device) && self.is_astray(id, one.device))
+            .filter_map(|one| {
                 let key = tip.used.key(one.device)?;
                 let fingerprint = PublicKey(key).fingerprint().0;
                 Some(What::Add { fingerprint })
@@ -519,11 +516,10 @@ impl Session {
             tip.devices.contains(number) && PublicKey(*key).fingerprint().0 == device
         });
         let is_in = inside.is_some();
-        if let Some((number, _)) = inside {
-            let last = self.last_welcome(team.id, number);
-            if last.is_none_or(|(_, state)| self.on_path(team.id, state.id)) {
-                return Ok(Step::Drop);
-            }
+        if let Some((number, _)) = inside
+            && !self.is_astray(team.id, number)
+        {
+            return Ok(Step::Drop);
         }
         let Some(package) = self.package_for(team.id, device) else {
             return Ok(Step::Wait);

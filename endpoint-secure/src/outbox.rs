@@ -167,6 +167,7 @@ impl Session {
         }
         self.forget_joinings()?;
         self.tend_admissions()?;
+        self.ask_again()?;
         self.renew_key_packages()
     }
 

@@ -6,6 +6,7 @@
 //! commit may fall out otherwise the next time.
 
 mod alarms;
+mod branches;
 mod crowd;
 mod kills;
 mod mutant;
@@ -13,6 +14,7 @@ mod retention;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use endpoint_secure_api::{Command, Role};
@@ -352,6 +354,7 @@ impl Run<'_> {
             "seed {seed}: the owner cannot write"
         );
         self.world.settle();
+        let mut same = None;
         for at in 0..ALL {
             let texts = self.world.texts(at);
             let read = texts.iter().any(|(text, _)| text == "after all");
@@ -368,6 +371,13 @@ impl Run<'_> {
             }
             if !inside || at >= MEMBERS {
                 continue;
+            }
+            let shown: BTreeSet<String> = texts.iter().map(|one| one.0.clone()).collect();
+            let (first, theirs) = same.get_or_insert_with(|| (at, shown.clone()));
+            if shown != *theirs {
+                self.world.describe(*first);
+                self.world.describe(at);
+                panic!("seed {seed}: {first} shows {theirs:?}, {at} {shown:?}");
             }
             for (from, text) in self.said.iter().filter(|(from, _)| lasting.contains(from)) {
                 let there = texts.iter().any(|(known, _)| known == text);
@@ -518,7 +528,10 @@ fn worlds_of_devices_converge() {
         }
     });
     let show = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    println!(
+    // Not through the macro: what passes is shown too.
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
         "{count} worlds: {} commits, {} of them concurrent, {} made again, {} messages, \
          {} removals seen, {} crashes, {} lies, {} backdated commits, {} weeks away",
         show(&figures.commits),
@@ -530,7 +543,9 @@ fn worlds_of_devices_converge() {
         show(&figures.lies),
         show(&figures.backdated),
         show(&figures.weeks),
-    );
+    )
+    .unwrap();
+    drop(out);
     let failed = failed.into_inner().unwrap();
     assert!(
         failed.is_empty(),

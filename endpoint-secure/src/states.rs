@@ -29,6 +29,7 @@ const KEPT_MS: u64 = 30 * proto::limits::DAY_MS;
 const SETTLED_MS: u64 = 7 * proto::limits::DAY_MS;
 /// Losing states that are remembered, so that their messages stay marked.
 const REMEMBERED: usize = 4096;
+static NOBODY: BTreeSet<u32> = BTreeSet::new();
 
 /// A state of a team's group.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -203,7 +204,11 @@ impl State {
             }),
             admins: &self.roles.admins,
             devices: &self.devices,
-            witnesses: &self.witnesses,
+            witnesses: if planted(Fault::VoicesUnheard) {
+                &NOBODY
+            } else {
+                &self.witnesses
+            },
         }
     }
 }
@@ -311,6 +316,8 @@ impl Session {
         if moved {
             let team = self.team(id)?.clone();
             self.lift_fences(&team)?;
+            self.raise_fences(&team)?;
+            self.follow_requests()?;
         }
         self.carry_over(id, &verdict)?;
         self.end_grants(id)?;
@@ -409,6 +416,19 @@ impl Session {
         verdict.is_some_and(|verdict| verdict.sealed.contains(&state))
     }
 
+    /// Whether a device may have come in where the branch lost. Admins who were apart may have welcomed it
+    /// equally often: it follows the first that it hears of.
+    pub(crate) fn is_astray(&self, team: TeamId, device: u32) -> bool {
+        let last = self.last_welcome(team, device).map(|(turn, _)| turn);
+        self.states(team).any(|state| {
+            let commit = state.commit.as_ref();
+            commit.is_some_and(|commit| {
+                let it = commit.welcomed.iter().any(|one| one.device == device);
+                it && Some(commit.notes.turn) == last && !self.on_path(team, state.id)
+            })
+        })
+    }
+
     /// The last welcome of a device that is known: how often it was welcomed then, and where to.
     pub(crate) fn last_welcome(&self, team: TeamId, device: u32) -> Option<(u32, &State)> {
         let welcomes = self.states(team).filter_map(|state| {
@@ -438,6 +458,15 @@ impl Session {
         let mut fences = removal.notes.fences.iter();
         let found = fences.find(|one| (one.device, one.channel) == (device, channel));
         Some(found.map_or(0, |fence| fence.next))
+    }
+
+    /// Who was removed on the way to the tip.
+    pub(crate) fn removed_on_path(&self, team: TeamId) -> BTreeSet<u32> {
+        let path = self.memory.verdicts.get(&team);
+        let path = path.into_iter().flat_map(|verdict| &verdict.path);
+        path.filter_map(|id| self.memory.states.get(&(team, *id))?.commit.as_ref())
+            .flat_map(|commit| commit.removed.iter().copied())
+            .collect()
     }
 
     /// Deletes the secrets of states that are settled, too many, or too old: oldest first, and with

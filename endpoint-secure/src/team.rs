@@ -242,6 +242,9 @@ pub struct Team {
     /// Whether this profile is a copy of the one whose device this is.
     #[serde(default)]
     pub copied: bool,
+    /// When this device came in; 0 for the founder's.
+    #[serde(default)]
+    pub joined_ms: u64,
     /// When this device last renewed its leaf.
     pub renewed_ms: u64,
 }
@@ -469,6 +472,7 @@ impl Session {
             copied: false,
             ended: BTreeSet::new(),
             linked: BTreeMap::new(),
+            joined_ms: 0,
             renewed_ms: self.now.millis(),
         };
         let key = team.members[&FOUNDER].publishing;

@@ -483,6 +483,16 @@ id: MessageId, } | { "at": "after",
  */
 id: MessageId, };
 
+export type Earlier = { 
+/**
+ * When it came in.
+ */
+joinedMs: number, 
+/**
+ * Messages before that, at most, of those who have written since: as far as their feeds tell.
+ */
+messages: number, };
+
 export type Page = { 
 /**
  * The channel.
@@ -503,7 +513,12 @@ moreAfter: boolean,
 /**
  * Messages in the channel.
  */
-total: number, };
+total: number, 
+/**
+ * What stands before the first message, where that is on this page and this device was not in
+ * the team from its beginning.
+ */
+earlier: Earlier | null, };
 
 export type Passphrase = string;
 

@@ -191,6 +191,10 @@ export const strings = {
   timeline: {
     label: (channel: string): string => `Messages in ${channel}`,
     first: (channel: string): string => `This is the beginning of #${channel}.`,
+    earlier: (most: number, joined: string): string =>
+      most === 0
+        ? `What was said before ${joined}, when this device came in, is not here.`
+        : `Up to ${many(most, "message", "messages")} from before ${joined}, when this device came in, ${most === 1 ? "is" : "are"} not here.`,
     empty: "Nobody has written here yet. Say hello.",
     loading: "Loading…",
     fresh: "New",

@@ -29,7 +29,8 @@ const range = (from: number, to: number) => Array.from({ length: to - from }, (_
 
 function page(from: number, to: number, total: number): Page {
   const messages = range(from, to).map((n) => message(n));
-  return { channel, messages, moreBefore: from > 0, moreAfter: to < total, total };
+  const earlier = from > 0 ? null : { joinedMs: 5, messages: 312 };
+  return { channel, messages, moreBefore: from > 0, moreAfter: to < total, total, earlier };
 }
 
 describe("pages", () => {

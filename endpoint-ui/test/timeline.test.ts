@@ -20,7 +20,8 @@ vi.mock("../src/runtime", () => ({
     const to = Math.min(history.length, ends[anchor.at]);
     const from = anchor.at === "after" ? at + 1 : Math.max(0, to - count);
     const messages = history.slice(from, to);
-    return { channel, messages, moreBefore: from > 0, moreAfter: to < history.length, total: history.length };
+    const around = { moreBefore: from > 0, moreAfter: to < history.length };
+    return { channel, messages, ...around, total: history.length, earlier: null };
   },
 }));
 

@@ -22,7 +22,7 @@ pub use command::{Answer, Code, Command, Refusal};
 pub use event::Event;
 pub use text::Passphrase;
 pub use types::{
-    Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Fate, Invite, Issued, JoinStage,
-    Lock, LockCause, Locking, Message, MessageId, Organisation, Page, Preview, Profile, Reach,
-    Relay, Request, Role, Standing, Status, Suite, Team, TeamId,
+    Anchor, Channel, ChannelId, Connectivity, Delivery, Device, Earlier, Fate, Invite, Issued,
+    JoinStage, Lock, LockCause, Locking, Message, MessageId, Organisation, Page, Preview, Profile,
+    Reach, Relay, Request, Role, Standing, Status, Suite, Team, TeamId,
 };

@@ -433,6 +433,15 @@ plain! {
         },
     }
 
+    /// What was said in a channel before this device came in, and is not for it: one row at the beginning.
+    #[derive(Copy)]
+    pub struct Earlier {
+        /// When it came in.
+        pub joined_ms: u64,
+        /// Messages before that, at most, of those who have written since: as far as their feeds tell.
+        pub messages: u32,
+    }
+
     /// A page of a channel's timeline, oldest first.
     pub struct Page {
         /// The channel.
@@ -445,6 +454,9 @@ plain! {
         pub more_after: bool,
         /// Messages in the channel.
         pub total: u32,
+        /// What stands before the first message, where that is on this page and this device was not in
+        /// the team from its beginning.
+        pub earlier: Option<Earlier>,
     }
 }
 

@@ -21,7 +21,7 @@ fn declarations() -> String {
     }
     declare! {
         Lock LockCause Locking Standing Relay Suite Role TeamId ChannelId MessageId Delivery Reach JoinStage Profile Connectivity Status
-        Team Channel Device Organisation Invite Fate Issued Request Preview Message Anchor Page Passphrase Command Answer Code Refusal Event
+        Team Channel Device Organisation Invite Fate Issued Request Preview Message Anchor Earlier Page Passphrase Command Answer Code Refusal Event
     }
     out
 }

@@ -11,13 +11,14 @@ use endpoint_secure_api::{
 use proto::{Name, Signer, Timestamp};
 
 use super::Effect;
-use crate::admission::{Adding, Issued, Request};
+use crate::admission::{Adding, Request};
 use crate::branch::Verdict;
 use crate::evidence::{Evidence, EvidenceKey};
 use crate::feed::{Feed, Fenced};
 use crate::group::{Crypto, Group, GroupError, Provider, StateId};
 use crate::hold::Held;
 use crate::invite::InviteId;
+use crate::issued::Issued;
 use crate::join::Joining;
 use crate::operation::Operation;
 use crate::orgs::{Certificate, OrgId, Revoked};

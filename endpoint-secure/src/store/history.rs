@@ -171,6 +171,43 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The numbers of what is shown of a feed from one on, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn shown_from(
+        &self,
+        channel: i64,
+        device: u32,
+        first: u32,
+    ) -> Result<Vec<u32>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT number FROM message WHERE channel = ?1 AND device = ?2 AND number >= ?3
+             AND shown = 1 ORDER BY number",
+        )?;
+        let rows = statement.query_map(params![channel, device, first], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How many numbers of a feed below one are taken by what is here.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn numbers_before(
+        &self,
+        channel: i64,
+        device: u32,
+        number: u32,
+    ) -> Result<u32, StoreError> {
+        Ok(self
+            .db
+            .prepare_cached(
+                "SELECT coalesce(sum(chunks), 0) FROM message
+                 WHERE channel = ?1 AND device = ?2 AND number < ?3",
+            )?
+            .query_row(params![channel, device, number], |row| row.get(0))?)
+    }
+
     /// Notes how far a message has come.
     ///
     /// # Errors

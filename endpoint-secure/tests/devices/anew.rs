@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use endpoint_secure_api::{Code, Command, Delivery, Event, JoinStage};
+use endpoint_secure_api::{Answer, Code, Command, Delivery, Event, JoinStage, TeamId};
 use proto::Fields;
 
 use crate::groups::four;
@@ -30,6 +30,14 @@ impl World {
             fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
         }
         self.start(at);
+    }
+
+    /// The fingerprints of devices that ask to be added.
+    fn asking(&mut self, at: usize, team: TeamId) -> Vec<String> {
+        let Ok(Answer::Requests(all)) = self.ask(at, Command::Requests { team }) else {
+            panic!("no requests");
+        };
+        all.into_iter().map(|one| one.fingerprint).collect()
     }
 
     fn told(&self, at: usize, words: &str) -> bool {
@@ -61,6 +69,14 @@ fn a_restored_profile_sends_nothing_and_becomes_a_new_device() {
     assert_eq!(world.ask(3, send).unwrap_err().code, Code::Forbidden);
     let fingerprint = world.fingerprint(3);
     assert_ne!(fingerprint, old_print);
+    // Every admin is shown that it asks, not only the one to whom its invite leads.
+    for at in [0, 1] {
+        assert_eq!(
+            world.asking(at, team),
+            std::slice::from_ref(&fingerprint),
+            "{at}"
+        );
+    }
     world
         .ask(1, Command::AddDevice { team, fingerprint })
         .unwrap();
@@ -193,5 +209,28 @@ fn a_removed_device_comes_back_under_a_number_of_its_own() {
         .unwrap();
     world.settle();
     assert_ne!(world.number(3, team), after);
+    world.agree(&[0, 1, 2, 3], channel);
+}
+
+#[test]
+fn a_copy_asks_again_when_its_invite_has_ended() {
+    let (mut world, channel) = four();
+    let team = channel.team;
+    let copy = world.back_up(3);
+    world.say(3, channel, "from the true one");
+    world.settle();
+    let old = world.number(3, team);
+    world.restore(3, &copy);
+    world.settle();
+    let fingerprint = world.fingerprint(3);
+    // Standing invites are good for two weeks at most.
+    days(&mut world, 40);
+    assert_eq!(world.asking(0, team), std::slice::from_ref(&fingerprint));
+    world
+        .ask(0, Command::AddDevice { team, fingerprint })
+        .unwrap();
+    world.settle();
+    assert_ne!(world.number(3, team), old);
+    world.remove(0, team, old);
     world.agree(&[0, 1, 2, 3], channel);
 }

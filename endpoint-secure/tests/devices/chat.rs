@@ -157,6 +157,48 @@ fn pages_and_read_marks_agree() {
 }
 
 #[test]
+fn who_joins_later_is_shown_one_row_for_what_came_before() {
+    let (mut world, channel) = World::pair(Suite::Classic);
+    for text in ["one", "two", "three"] {
+        world.say(0, channel, text);
+    }
+    world.say(1, channel, "four");
+    world.settle();
+    let late = world.member("Dora");
+    world.bring_in(0, channel.team, late);
+    world.settle();
+    let earlier = |world: &mut World, at, anchor| {
+        let ask = Command::Timeline {
+            channel,
+            anchor,
+            count: 1,
+        };
+        match world.ask(at, ask).unwrap() {
+            Answer::Page(page) => page.earlier,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Who founded the team has all of it.
+    assert_eq!(earlier(&mut world, 0, Anchor::Oldest), None);
+    let row = earlier(&mut world, late, Anchor::Newest).unwrap();
+    assert_eq!((row.messages, row.joined_ms > 0), (0, true));
+    for at in [0, 1, late] {
+        world.say(at, channel, "hello");
+    }
+    world.settle();
+    let row = earlier(&mut world, late, Anchor::Oldest).unwrap();
+    assert_eq!(row.messages, 4);
+    assert_eq!(
+        earlier(&mut world, late, Anchor::Newest),
+        None,
+        "not on this page"
+    );
+    assert_eq!(world.texts(late, channel), ["hello"; 3]);
+    let page = world.page(late, channel);
+    assert!(page.iter().all(|one| one.missing_before == 0));
+}
+
+#[test]
 fn what_does_not_exist_is_refused() {
     let (mut world, channel) = World::pair(Suite::Classic);
     let nowhere = ChannelId {

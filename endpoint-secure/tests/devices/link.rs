@@ -21,6 +21,18 @@ impl World {
 }
 
 #[test]
+fn a_link_ends_after_two_weeks() {
+    let (mut world, _) = four();
+    let next = world.member("the same");
+    let Answer::Link(link) = world.ask(2, Command::CreateLink).unwrap() else {
+        panic!("no link");
+    };
+    world.hub.now = world.hub.now.plus_millis(15 * 24 * 3600 * 1000);
+    let late = Command::JoinLink { link };
+    assert_eq!(world.ask(next, late).unwrap_err().code, Code::Configuration);
+}
+
+#[test]
 fn a_persons_next_device_comes_into_all_teams_with_the_same_role() {
     let (mut world, channel) = four();
     let team = channel.team;

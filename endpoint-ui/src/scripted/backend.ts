@@ -358,6 +358,8 @@ class World {
       moreBefore: from > 0,
       moreAfter: to < all.length,
       total: all.length,
+      // Its second team is one that this device came into later.
+      earlier: from === 0 && command.channel.team.team === 3 ? { joinedMs: Date.now() - 90 * MINUTE, messages: 312 } : null,
     };
   }
 }

@@ -34,6 +34,9 @@ export function dayHead(ms: number, nowMs: number): string {
   return days > -300 ? weekday.format(ms) : dated.format(ms);
 }
 
+/** The date of a time. */
+export const date = (ms: number): string => dated.format(ms);
+
 /** A fingerprint in 16 groups of four, to be compared in full. */
 export const fingerprint = (hex: string): string[] => hex.match(/.{1,4}/g) ?? [];
 

@@ -2,7 +2,7 @@
 //
 // Secure holds the history; here are at most `HELD` messages of it, without a hole.
 
-import type { Message, Page } from "../door";
+import type { Earlier, Message, Page } from "../door";
 import { messageKey } from "./keys";
 
 /** Messages in one page. */
@@ -18,10 +18,12 @@ export interface Rows {
   moreBefore: boolean;
   moreAfter: boolean;
   total: number;
+  /** What stands before the first message, where that is held. */
+  earlier: Earlier | null;
 }
 
 /** Nothing is held. */
-export const EMPTY: Rows = { messages: [], moreBefore: false, moreAfter: false, total: 0 };
+export const EMPTY: Rows = { messages: [], moreBefore: false, moreAfter: false, total: 0, earlier: null };
 
 /** What a page from the newest, the oldest or around the held messages makes of them. */
 export const replaced = (page: Page): Rows => ({
@@ -29,6 +31,7 @@ export const replaced = (page: Page): Rows => ({
   moreBefore: page.moreBefore,
   moreAfter: page.moreAfter,
   total: page.total,
+  earlier: page.earlier,
 });
 
 /** The page before the first held message joins; what is then too much goes at the other end. */
@@ -39,6 +42,7 @@ export function older(rows: Rows, page: Page): Rows {
     moreBefore: page.moreBefore,
     moreAfter: rows.moreAfter || messages.length > HELD,
     total: page.total,
+    earlier: page.earlier,
   };
 }
 
@@ -51,6 +55,7 @@ export function newer(rows: Rows, page: Page): Rows {
     moreBefore: rows.moreBefore || surplus > 0,
     moreAfter: page.moreAfter,
     total: page.total,
+    earlier: surplus > 0 ? null : rows.earlier,
   };
 }
 

@@ -141,7 +141,7 @@ export class Timeline {
     if (opened !== this.#opened) return;
     const fresh = follow
       ? replaced(page)
-      : { ...replaced(page), messages: [first, ...page.messages], moreBefore: this.rows.moreBefore };
+      : { ...replaced(page), messages: [first, ...page.messages], moreBefore: this.rows.moreBefore, earlier: this.rows.earlier };
     this.late += late(this.rows, fresh);
     this.announced = arrived(this.rows, fresh).at(-1) ?? this.announced;
     this.rows = fresh;

@@ -93,6 +93,10 @@ impl Session<'_> {
         self.newest = None;
         let fresh = self.reader.fresh(self.endpoint, &channel)?;
         let skip = fresh.len().saturating_sub(20);
+        if skip == 0 {
+            let first = page(self.endpoint, &channel, Anchor::Oldest)?;
+            output::earlier(false, first.earlier.as_ref());
+        }
         fresh[skip..]
             .iter()
             .for_each(|message| output::message(false, message));

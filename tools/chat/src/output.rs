@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use endpoint_secure_api::{
-    Answer, Channel, Command, Delivery, JoinStage, Lock, Message, MessageId,
+    Answer, Channel, Command, Delivery, Earlier, JoinStage, Lock, Message, MessageId,
 };
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
@@ -55,6 +55,21 @@ pub fn message(json: bool, message: &Message) {
         message.user,
         printable(&message.text)
     );
+}
+
+/// What came before this device did, in one row.
+pub fn earlier(json: bool, earlier: Option<&Earlier>) {
+    let Some(earlier) = earlier else { return };
+    if json {
+        return object("earlier", earlier);
+    }
+    let joined = time(earlier.joined_ms);
+    match earlier.messages {
+        0 => println!("  … what was said before {joined}, when this device came in, is not here"),
+        most => println!(
+            "  … up to {most} messages from before {joined}, when this device came in, are not here"
+        ),
+    }
 }
 
 /// The text without what would steer the terminal.

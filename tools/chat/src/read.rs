@@ -62,8 +62,10 @@ pub fn history(
     let channel = find(endpoint, channel)?;
     let mut messages: Vec<Message> = Vec::new();
     let mut anchor = Anchor::Newest;
+    let mut earlier = None;
     while messages.len() < count {
         let page = page(endpoint, &channel, anchor)?;
+        earlier = page.earlier;
         let Some(first) = page.messages.first() else {
             break;
         };
@@ -75,6 +77,7 @@ pub fn history(
         }
     }
     let skip = messages.len().saturating_sub(count);
+    output::earlier(json, earlier.as_ref().filter(|_| skip == 0));
     for message in &messages[skip..] {
         output::message(json, message);
     }
