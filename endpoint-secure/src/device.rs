@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use confinement::Isolation;
 use endpoint_secure_api::{
-    Answer, Code, Command, Connectivity, Lock as LockState, LockCause, Passphrase, Reach, Refusal,
-    Status,
+    Answer, ChannelId, Code, Command, Connectivity, Lock as LockState, LockCause, Passphrase,
+    Reach, Refusal, Status,
 };
 use proto::{Frame, Hello, Tier, Timestamp};
 
@@ -235,11 +235,40 @@ impl Device {
                 self.session()?;
                 Ok(Answer::Connectivity(self.connectivity()))
             }
+            Command::Send { channel, token, .. } => self.send((channel, token), command, now),
             other => {
                 let session = self.session()?;
                 run(session, now, |session| session.command(other))
             }
         }
+    }
+
+    /// Sends, unless one before it in the same sending has found no room: it may find some by now, and
+    /// would overtake.
+    fn send(
+        &mut self,
+        (channel, token): (ChannelId, u64),
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        let session = self.session()?;
+        if let Some((there, first, refusal)) = &session.no_room
+            && *there == channel
+            && (1..=Command::SEND_WINDOW).contains(&token.wrapping_sub(*first))
+        {
+            return Err(refusal.clone());
+        }
+        let result = run(session, now, |session| session.command(command));
+        match &result {
+            Err(refusal) if refusal.code == Code::Storage => {
+                session.no_room = Some((channel, token, refusal.clone()));
+            }
+            Ok(_) if session.no_room.as_ref().is_some_and(|one| one.1 == token) => {
+                session.no_room = None;
+            }
+            _ => {}
+        }
+        result
     }
 
     /// The unlocked device, for tests that look into it or make it lie.

@@ -225,7 +225,8 @@ pub enum Command {
         /// 1 byte to 64 KiB.
         text: String,
         /// Chosen by the front end, below 2^53: a second `Send` with the same token in the same
-        /// channel sends nothing and has the same answer.
+        /// channel sends nothing and has the same answer. Tokens of what is to stay in order count up:
+        /// while one was refused for want of room, so are the [`Command::SEND_WINDOW`] after it.
         token: u64,
     },
     /// Asks for a page of the timeline. Answer: [`Answer::Page`].
@@ -283,6 +284,8 @@ impl Command {
     pub const PAGE_LIMIT: u16 = 240;
     /// The longest message text, in bytes.
     pub const TEXT_LIMIT: usize = 64 * 1024;
+    /// How many messages may be on their way to Secure at a time, if they are to stay in order.
+    pub const SEND_WINDOW: u64 = 64;
     /// The longest life of an invite, in hours.
     pub const INVITE_HOURS: u32 = 30 * 24;
     /// A front end says [`Command::Present`] at most so often, in milliseconds: shorter than the

@@ -182,6 +182,8 @@ pub struct Session {
     /// The name to look at next, when entries were held for the one just taken.
     pub(crate) releasing: Option<Name>,
     pub(crate) releasing_all: bool,
+    /// The channel and token of a message for which there was no room, and what was said of it.
+    pub(crate) no_room: Option<(ChannelId, u64, Refusal)>,
     changes: u64,
     effects: Vec<Effect>,
     queue_moved: bool,
@@ -216,6 +218,7 @@ impl Session {
             releasing_all: false,
             changes: 0,
             effects: Vec::new(),
+            no_room: None,
             queue_moved: false,
         };
         this.judge_all();

@@ -5,6 +5,7 @@ use endpoint_secure_api::{Answer, Command};
 use sha2::Digest;
 
 use super::world::{Template, World};
+use crate::device::{Asker, Event};
 
 /// What is killed at each of its writes.
 #[derive(Debug, Clone, Copy)]
@@ -188,4 +189,30 @@ fn who_is_welcomed_again_by_another_admin_gets_another_key_package() {
         packages.dedup();
         assert_eq!(packages.len(), count, "{at}: one was used twice");
     }
+}
+
+#[test]
+fn what_follows_a_message_without_room_does_not_overtake_it() {
+    let mut world = Template::new(2, 1).world();
+    world.settle();
+    let (channel, text, now) = (world.channel(), "first".to_owned(), world.now);
+    let send = Command::Send {
+        channel,
+        text,
+        token: 100,
+    };
+    let device = world.peers[0].device.as_mut().unwrap();
+    device.open_session().unwrap().store.crash_after(0);
+    device.handle(Event::Command(Asker { door: 1, id: 9000 }, send), now);
+    device.open_session().unwrap().store.crash_never();
+    // There is room again, before the front end knows that there was none.
+    assert!(!world.say(0, "second", 101));
+    assert!(!world.say(0, "third", 100 + Command::SEND_WINDOW));
+    assert!(world.say(0, "of another sending", 9000));
+    for (text, token) in [("first", 100), ("second", 101), ("third", 102)] {
+        assert!(world.say(0, text, token));
+    }
+    world.settle();
+    let texts: Vec<String> = world.texts(1).into_iter().map(|one| one.0).collect();
+    assert_eq!(texts, ["of another sending", "first", "second", "third"]);
 }

@@ -18,7 +18,7 @@ use crate::options::Send;
 use crate::output;
 
 /// Commands on their way to Secure at one time.
-const WINDOW: usize = 64;
+const WINDOW: usize = Command::SEND_WINDOW as usize;
 /// How long a sending without `--wait` waits for a relay before it ends.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -211,14 +211,14 @@ fn settle(endpoint: &Endpoint) {
     }
 }
 
-/// A token below 2^53 that is the same for the same batch and line: FNV-1a over both, mixed.
+/// A token below 2^53 that is the same for the same batch and line: FNV-1a over the batch, mixed, and
+/// counting up from there, so that Secure keeps the lines in order.
 fn token(batch: &str, line: u64) -> u64 {
-    let bytes = batch.bytes().chain([0]).chain(line.to_be_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = batch.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     let mixed = (hash ^ (hash >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (mixed ^ (mixed >> 29)) >> 11
+    ((mixed ^ (mixed >> 29)) >> 12) + line
 }
 
 /// A name that no earlier sending had.
