@@ -710,7 +710,8 @@ channel: ChannelId,
 text: string, 
 /**
  * Chosen by the front end, below 2^53: a second `Send` with the same token in the same
- * channel sends nothing and has the same answer.
+ * channel sends nothing and has the same answer. Tokens of what is to stay in order count up:
+ * while one was refused for want of room, so are the [`Command::SEND_WINDOW`] after it.
  */
 token: number, } | { "command": "timeline", 
 /**
