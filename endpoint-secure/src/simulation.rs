@@ -374,11 +374,7 @@ impl Run<'_> {
             }
             let shown: BTreeSet<String> = texts.iter().map(|one| one.0.clone()).collect();
             let (first, theirs) = same.get_or_insert_with(|| (at, shown.clone()));
-            if shown != *theirs {
-                self.world.describe(*first);
-                self.world.describe(at);
-                panic!("seed {seed}: {first} shows {theirs:?}, {at} {shown:?}");
-            }
+            self.check_same(seed, (*first, theirs), (at, &shown));
             for (from, text) in self.said.iter().filter(|(from, _)| lasting.contains(from)) {
                 let there = texts.iter().any(|(known, _)| known == text);
                 if !there {
@@ -389,6 +385,27 @@ impl Run<'_> {
             }
         }
         Figures::add(&self.figures.messages, self.said.len());
+    }
+
+    /// Of whoever both have read as far, they show the same. One who was out on the branch in which
+    /// somebody wrote cannot read that.
+    fn check_same(
+        &mut self,
+        seed: u64,
+        (one, theirs): (usize, &BTreeSet<String>),
+        (other, shown): (usize, &BTreeSet<String>),
+    ) {
+        let odd = self.said.iter();
+        let odd = odd.filter(|(_, text)| theirs.contains(text) != shown.contains(text));
+        let odd: Vec<(usize, String)> = odd.cloned().collect();
+        for (from, text) in odd {
+            let read = [one, other].map(|at| self.world.read_of(at, from));
+            if read[0] == read[1] {
+                self.world.describe(one);
+                self.world.describe(other);
+                panic!("seed {seed}: {one} and {other} differ on {text:?} of {from}");
+            }
+        }
     }
 
     /// All have spoken for where they are. One of them commits where they were before, more than once

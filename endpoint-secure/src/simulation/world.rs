@@ -682,6 +682,15 @@ impl World {
         }
     }
 
+    /// How far a device has read another's feed.
+    pub fn read_of(&mut self, at: usize, of: usize) -> Option<(u32, [u8; 16])> {
+        let (device, channel) = (self.number(of), self.channel());
+        let session = self.session(at)?;
+        let row = session.memory.channels.get(&channel)?.row;
+        let feed = session.memory.feeds.get(&(row, device));
+        feed.map(|feed| (feed.next, feed.hash))
+    }
+
     /// The state that a device is in.
     pub fn tip(&mut self, at: usize) -> Option<State> {
         let team = self.team;
