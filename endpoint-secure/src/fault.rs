@@ -1,5 +1,6 @@
-//! Faults that the simulation plants in devices, to show that each of its checks can fail. A product
-//! binary has none of them: there [`planted`] is `false` when it is compiled.
+//! Faults that tests plant in devices, to show that each check can fail, and writes at which they end a
+//! process. A product binary has none of them: there [`planted`] is `false` when it is compiled, and
+//! [`write_point`] is nothing.
 
 /// What a device does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,4 +41,35 @@ pub(crate) fn planted(fault: Fault) -> bool {
 #[cfg(test)]
 pub(crate) fn plant(fault: Option<Fault>) {
     PLANTED.set(fault);
+}
+
+/// A place at which a test may end this process: before and after each write of the store.
+#[cfg(not(any(debug_assertions, test)))]
+#[inline]
+pub(crate) fn write_point() {}
+
+/// The file that `TREELINE_KILL_POINT` names says after how many more writes the process ends, as if
+/// it had been killed. It is read once and removed: started again, the process goes on.
+#[cfg(all(debug_assertions, not(test)))]
+pub(crate) fn write_point() {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const NEVER: u64 = u64::MAX;
+    static NAMED: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
+    static LEFT: AtomicU64 = AtomicU64::new(NEVER);
+
+    let named = NAMED.get_or_init(|| std::env::var_os("TREELINE_KILL_POINT").map(Into::into));
+    let Some(path) = named else {
+        return;
+    };
+    if let Ok(text) = std::fs::read_to_string(path) {
+        std::fs::remove_file(path).ok();
+        LEFT.store(text.trim().parse().unwrap_or(NEVER), Ordering::Relaxed);
+    }
+    match LEFT.load(Ordering::Relaxed) {
+        NEVER => {}
+        0 => std::process::abort(),
+        left => LEFT.store(left - 1, Ordering::Relaxed),
+    }
 }

@@ -203,6 +203,7 @@ impl Store {
     #[cfg(not(test))]
     #[inline]
     fn write_point(&self) -> Result<(), StoreError> {
+        crate::fault::write_point();
         Ok(())
     }
 

@@ -68,11 +68,17 @@ impl Alone {
         self.door.call(command)
     }
 
-    /// A new link, in place of the one before.
-    pub fn link(&self, seen: &Arc<Mutex<Seen>>) -> Link {
+    /// The network process's end of a new link.
+    pub fn socket(&self) -> UnixStream {
         let (theirs, ours) = stream_pair().unwrap();
         let end = Some(theirs.as_fd());
         self.control.send(Tag::Link, b"", end).unwrap();
+        ours
+    }
+
+    /// A new link, in place of the one before.
+    pub fn link(&self, seen: &Arc<Mutex<Seen>>) -> Link {
+        let ours = self.socket();
         let input = ours.try_clone().unwrap();
         let seen = Arc::clone(seen);
         seen.lock().unwrap().subscriptions.clear();

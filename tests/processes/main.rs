@@ -12,6 +12,7 @@ mod doctor;
 mod full_disk;
 mod hygiene;
 mod keyring;
+mod kills;
 mod laptops;
 mod machine;
 mod main_job;
