@@ -7,6 +7,7 @@ mod alone;
 mod apart;
 mod bad_input;
 mod client;
+mod copies;
 mod damage;
 mod doctor;
 mod full_disk;

@@ -13,6 +13,9 @@ use crate::channel::{PATIENCE, teams};
 use crate::options::{Link, Options};
 use crate::output::{object, time};
 
+/// A profile that was just opened hears within this time whether it was added.
+pub const SOON: Duration = Duration::from_secs(15);
+
 /// Makes a profile.
 pub fn init(options: &Options, user: &str, device: &str) -> Result<(), Failure> {
     let endpoint = options.profile.open_or_create(user, device)?;
@@ -163,7 +166,8 @@ fn invite_lines(invite: &Invite) -> String {
     )
 }
 
-fn wait_until_in(
+/// Goes into the team that this device was added to, as soon as it has heard of it.
+pub fn wait_until_in(
     endpoint: &Endpoint,
     json: bool,
     id: TeamId,
@@ -180,7 +184,7 @@ fn wait_until_in(
             _ => {}
         }
         if Instant::now() > until {
-            let line = "no admin has added this device yet: give one the digits or the fingerprint above; the join goes on \
+            let line = "no admin has added this device yet: give one its digits or its fingerprint; the join goes on \
                         whenever this profile is open";
             return Err(Failure::new(Code::Unreachable, line));
         }
@@ -190,7 +194,7 @@ fn wait_until_in(
 
 /// Goes into a team that this device was added to, after showing who is in it. On a terminal the person
 /// is asked first.
-pub fn enter(endpoint: &Endpoint, json: bool, team: TeamId) -> Result<String, Failure> {
+fn enter(endpoint: &Endpoint, json: bool, team: TeamId) -> Result<String, Failure> {
     let Answer::Preview(preview) = endpoint.call_when_back(&Command::Preview { team }, PATIENCE)?
     else {
         return Err(unexpected());

@@ -13,6 +13,7 @@ mod relays;
 mod send;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use endpoint_secure_api::Code;
@@ -55,7 +56,8 @@ fn run(options: &Options) -> Result<(), Failure> {
         }
         Some(Job::Enter { team }) => {
             let team = join::waiting(&endpoint, *team)?;
-            let name = join::enter(&endpoint, options.json, team)?;
+            let until = Instant::now() + join::SOON;
+            let name = join::wait_until_in(&endpoint, options.json, team, until)?;
             println!("joined {name}");
             Ok(())
         }
