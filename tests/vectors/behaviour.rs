@@ -442,6 +442,8 @@ fn an_organisations_grant_says_how_short_a_prefix_may_be() {
     assert_eq!(ends(wide(own, 77)), short);
     assert_eq!(ends(wide(own, 58)), short);
     assert_eq!(ends(wide(other, 58)), None);
+    let records = Name::team_prefix(place(9), Path::Record);
+    assert_eq!(ends(wide(records, 58)), None);
     // More than one organisation's names are the relay's own business.
     assert_eq!(ends(wide(own, 57)), None);
     bench.say(knows, Frame::Grant(vec![grant(9, 60)]));

@@ -308,8 +308,11 @@ impl Grants {
     }
 
     /// The least that the grants of a name's organisation ask of a prefix of its names, in bits; 0
-    /// where no grant is known.
+    /// where no grant is known, and for records, which everybody needs who meets the organisation.
     pub(super) fn subscription_bits(&self, name: Name) -> u8 {
+        if name.path() == Path::Record {
+            return 0;
+        }
         let place = name.place();
         let firsts = self.firsts.get(&(place.origin, place.org));
         firsts
