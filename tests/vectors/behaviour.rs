@@ -424,6 +424,7 @@ fn an_organisations_grant_says_how_short_a_prefix_may_be() {
     };
     let team = |org| Name::team_prefix(place(org), Path::Message);
     let (own, other) = (team(9), team(7));
+    let records = Name::team_prefix(place(9), Path::Record);
     let wide = |of: Prefix, bits| Prefix::of(of.first(), bits);
     let mut ends = |prefix| {
         let link = bench.client();
@@ -442,7 +443,6 @@ fn an_organisations_grant_says_how_short_a_prefix_may_be() {
     assert_eq!(ends(wide(own, 77)), short);
     assert_eq!(ends(wide(own, 58)), short);
     assert_eq!(ends(wide(other, 58)), None);
-    let records = Name::team_prefix(place(9), Path::Record);
     assert_eq!(ends(wide(records, 58)), None);
     // More than one organisation's names are the relay's own business.
     assert_eq!(ends(wide(own, 57)), None);
