@@ -13,7 +13,7 @@ use relay::driver::{self, Handle, now};
 use relay::link::listen::Listener;
 use relay::link::settings::Settings;
 use relay::link::{self, pipe};
-use relay::parents::{self, Troubles};
+use relay::parents::{self, Offer, Troubles};
 use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
@@ -253,7 +253,7 @@ impl Net {
         if plan.origins.is_empty() {
             return;
         }
-        let (offer, candidates) = watch::channel(Vec::new());
+        let (offer, offers) = watch::channel(Offer::default());
         let (tell, strangers) = watch::channel(Vec::new());
         // Nobody asks a device why its relays are away; its log says so.
         let troubles = watch::Sender::new(Troubles::default());
@@ -264,7 +264,7 @@ impl Net {
         self.parents = Some(tokio::spawn(async move {
             tokio::select! {
                 // It ends only with the node.
-                _ = parents::keep(&handle, &own, candidates, troubles) => {}
+                _ = parents::keep(&handle, &own, offers, troubles) => {}
                 () = async { tokio::join!(searching, telling); } => {}
             }
         }));

@@ -107,14 +107,17 @@ impl Session {
     }
 
     pub(crate) fn refuse_relay(&mut self, key: &str) -> Result<Answer, Failure> {
-        let found = self.in_sight(key)?;
+        let Some(key) = PublicKey::from_hex(key).map(|key| key.to_hex()) else {
+            return refuse(Code::Usage, "a relay's key has 64 hex digits");
+        };
         let network = &mut self.memory.network;
-        if !network.refused.contains(&found.key) {
+        network.pins.retain(|pin| pin.key != key);
+        if !network.refused.contains(&key) {
             // The oldest refusal is the least worth; at worst its relay is asked about again.
             if network.refused.len() == RELAYS {
                 network.refused.remove(0);
             }
-            network.refused.push(found.key);
+            network.refused.push(key);
         }
         self.judged()
     }

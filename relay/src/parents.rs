@@ -12,7 +12,7 @@ use proto::{PublicKey, Tier};
 mod keep;
 mod trouble;
 
-pub use keep::{Candidate, keep};
+pub use keep::{Candidate, Offer, keep};
 pub use trouble::Troubles;
 
 /// Links kept up at the same time: one in use, one beside it.
@@ -145,6 +145,17 @@ impl Parents {
                 gone: false,
             });
             relay.rank = *rank;
+        }
+        self.decide(now_ms);
+    }
+
+    /// Ends the links to relays that are not there any more.
+    pub fn end_others(&mut self, now_ms: u64) {
+        for (key, _) in self.relays.extract_if(.., |_, relay| relay.gone) {
+            if self.active == Some(key) {
+                self.active = None;
+            }
+            self.actions.push_back(Action::Drop(key));
         }
         self.decide(now_ms);
     }
@@ -598,6 +609,29 @@ mod tests {
         world.run(20_000);
         assert_eq!(world.parents.active(), Some(CLOUD));
         assert_eq!(world.dials, dials);
+    }
+
+    #[test]
+    fn who_has_lost_trust_is_left_at_once() {
+        let mut world = World::new(&[(CLOUD, Tier::Cloud), (NEAR, Tier::Local)]);
+        world.run(10_000);
+        assert_eq!(world.parents.active(), Some(NEAR));
+        let rank = Rank {
+            tier: Tier::Cloud,
+            order: 0,
+        };
+        let left = BTreeMap::from([(CLOUD, rank)]);
+        world.parents.offer(&left, world.now_ms);
+        world.parents.end_others(world.now_ms);
+        world.act();
+        assert_eq!(world.up, [CLOUD]);
+        assert_eq!(world.parents.active(), Some(CLOUD));
+        world.run(20_000);
+        assert_eq!(world.up, [CLOUD]);
+        world.parents.offer(&BTreeMap::new(), world.now_ms);
+        world.parents.end_others(world.now_ms);
+        world.act();
+        assert_eq!((world.parents.active(), world.up), (None, Vec::new()));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::discovery::{self, Plan, Trust};
 use crate::driver::{self, Handle, now};
 use crate::link::listen::Listener;
 use crate::organisations::{self, OrganisationError};
-use crate::parents::{self, Troubles};
+use crate::parents::{self, Offer, Troubles};
 use crate::pins::Pins;
 use crate::status::View;
 use crate::store::sqlite::SqliteStore;
@@ -441,7 +441,7 @@ async fn up(
     trust: watch::Receiver<Trust>,
     troubles: watch::Sender<Troubles>,
 ) {
-    let (offer, candidates) = watch::channel(Vec::new());
+    let (offer, offers) = watch::channel(Offer::default());
     let (tell, mut strangers) = watch::channel(Vec::new());
     let searching = discovery::search(plan, trust, offer, tell, troubles.clone());
     let telling = async {
@@ -453,7 +453,7 @@ async fn up(
     };
     tokio::select! {
         // It ends only with the node.
-        _ = parents::keep(&handle, &own, candidates, troubles) => {}
+        _ = parents::keep(&handle, &own, offers, troubles) => {}
         () = async { tokio::join!(searching, telling); } => {}
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xtask::people::Person;
 use xtask::process::{Process, signal};
-use xtask::tree::{self, free_address};
+use xtask::tree;
 
 use crate::network::machines::Machine;
 use crate::network::members::Member;
@@ -80,9 +80,8 @@ impl Drop for Domain {
 fn a_pin_is_in_force_without_a_restart() {
     built();
     let folder = tempfile::tempdir().unwrap();
-    let low = folder.path().join("local");
-    let at = free_address().unwrap();
-    let (origin, above, key) = tree::relay(folder.path(), "origin", &at, &[]).unwrap();
+    let [top, low] = ["origin", "local"].map(|name| folder.path().join(name));
+    let (_origin, above, key) = tree::relay(folder.path(), "origin", "127.0.0.1:0", &[]).unwrap();
     let dns = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -109,13 +108,12 @@ fn a_pin_is_in_force_without_a_restart() {
     relay_command(&low, &["trust", "remove", &name]);
     pin(shown);
     until("the parent is used", || status(&low)["ready"] == true);
+    assert_eq!(status(&top)["links"], 1);
 
     relay_command(&low, &["trust", "remove", &name]);
     pin(&another);
-    drop(origin);
-    let (_origin, again, _) = tree::relay(folder.path(), "origin", &at, &[]).unwrap();
-    assert_eq!(again, above, "it is the same relay");
     until("it is refused now", blocked);
+    until("its link has ended", || status(&top)["links"] == 0);
     assert_eq!(status(&low)["pid"], process, "it has run all the time");
 }
 
@@ -188,6 +186,8 @@ fn a_record_signed_by_the_origin_needs_no_question() {
     alice.until("nobody is asked", || {
         alice.sees(&lan.local_key) != Some(Standing::Unknown)
     });
+    alice.refuse(&lan.local_key);
+    alice.until("a person's word goes before it", || lan.links() == 0);
 }
 
 /// What the page has a person type who finds a relay on the local network.

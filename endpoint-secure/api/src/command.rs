@@ -250,7 +250,8 @@ pub enum Command {
         /// Its key, 64 hex digits.
         key: String,
     },
-    /// Refuses a relay that was found: it is not asked about again. Answer: [`Answer::Done`].
+    /// Refuses a relay, whoever else vouches for it: it is not used because it was found, and not asked
+    /// about again. Answer: [`Answer::Done`].
     RefuseRelay {
         /// Its key, 64 hex digits.
         key: String,

@@ -14,7 +14,7 @@ use super::dns::{Answer, Names};
 use super::mdns::{self, Advert, Found, Heard, Interfaces};
 use crate::address::{RelayAddress, Upstream};
 use crate::driver::now;
-use crate::parents::{Candidate, Rank, Troubles};
+use crate::parents::{Candidate, Offer, Rank, Troubles};
 use crate::pins::{Pins, Verdict};
 
 /// Relays of the local network that are remembered, at most.
@@ -100,7 +100,7 @@ pub struct Search {
 pub async fn search(
     plan: Plan,
     mut trust: watch::Receiver<Trust>,
-    offer: watch::Sender<Vec<Candidate>>,
+    offer: watch::Sender<Offer>,
     strangers: watch::Sender<Vec<Stranger>>,
     troubles: watch::Sender<Troubles>,
 ) {
@@ -121,9 +121,22 @@ pub async fn search(
     });
     let mut search = Search::new(plan);
     let mut trusted = true;
+    let mut before = trust.borrow().clone();
+    let mut changes = 0;
     loop {
-        let (candidates, unknown) = search.judge(&trust.borrow_and_update());
-        offer.send_if_modified(|old| std::mem::replace(old, candidates.clone()) != candidates);
+        let (candidates, unknown) = {
+            let trust = trust.borrow_and_update();
+            if *trust != before {
+                before.clone_from(&trust);
+                changes += 1;
+            }
+            search.judge(&trust)
+        };
+        let found = Offer {
+            candidates,
+            trust: changes,
+        };
+        offer.send_if_modified(|old| std::mem::replace(old, found.clone()) != found);
         let changed = unknown.iter().filter(|it| it.standing == Standing::Changed);
         let changed = changed.map(ToString::to_string).collect();
         troubles.send_modify(|troubles| troubles.blocked(changed));
@@ -251,6 +264,8 @@ impl Search {
         for found in self.found.values() {
             let key = found.advert.key;
             let verdict = match trust.pins.judge(&found.name, key) {
+                // A person's word goes before the origin's.
+                Verdict::Unknown if trust.refused.contains(&key) => Verdict::Unknown,
                 Verdict::Unknown
                     if configured.contains(&key) || self.is_recorded(&found.advert) =>
                 {

@@ -46,6 +46,17 @@ impl Candidate {
     }
 }
 
+/// The relays that may be used now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// All of them.
+    pub candidates: Vec<Candidate>,
+    /// How often the user's trust has changed. A link to a relay that is only not found any more may
+    /// live on; one to a relay that has lost the user's trust must not, and nobody else is able to tell
+    /// the two apart when a relay can say itself that it is gone.
+    pub trust: u64,
+}
+
 enum Outcome {
     Connected(Tier, Ear),
     Failed(String),
@@ -74,6 +85,7 @@ struct Shell<'a> {
     connector: Connector,
     parents: Parents,
     places: BTreeMap<PublicKey, Vec<RelayAddress>>,
+    trust: u64,
     began: Instant,
     tasks: BTreeMap<PublicKey, Task>,
     running: JoinSet<()>,
@@ -90,7 +102,7 @@ struct Shell<'a> {
 pub async fn keep(
     handle: &Handle,
     own: &Signer,
-    mut candidates: watch::Receiver<Vec<Candidate>>,
+    mut offers: watch::Receiver<Offer>,
     troubles: watch::Sender<Troubles>,
 ) -> Result<(), Stopped> {
     let (reports, mut reported) = mpsc::channel(REPORTS);
@@ -102,6 +114,7 @@ pub async fn keep(
         connector: Connector::new(own.clone()),
         parents: Parents::new(u64::from_ne_bytes(seed)),
         places: BTreeMap::new(),
+        trust: 0,
         began: Instant::now(),
         tasks: BTreeMap::new(),
         running: JoinSet::new(),
@@ -109,17 +122,17 @@ pub async fn keep(
         troubles,
         number: 0,
     };
-    let offered = candidates.borrow_and_update().clone();
+    let offered = offers.borrow_and_update().clone();
     shell.offer(&offered);
     let mut open = true;
     loop {
         shell.act();
         tokio::select! {
             Some(report) = reported.recv() => shell.report(report),
-            changed = candidates.changed(), if open => {
+            changed = offers.changed(), if open => {
                 // When whoever finds relays has ended, these are all.
                 open = changed.is_ok();
-                let offered = candidates.borrow_and_update().clone();
+                let offered = offers.borrow_and_update().clone();
                 shell.offer(&offered);
             }
             () = shell.pause() => shell.look(),
@@ -148,10 +161,10 @@ impl Shell<'_> {
         sleep_until(Instant::now() + due)
     }
 
-    fn offer(&mut self, candidates: &[Candidate]) {
+    fn offer(&mut self, offer: &Offer) {
         let mut ranks: BTreeMap<PublicKey, Rank> = BTreeMap::new();
         let mut places: BTreeMap<PublicKey, Vec<RelayAddress>> = BTreeMap::new();
-        for Candidate { address, rank } in candidates {
+        for Candidate { address, rank } in &offer.candidates {
             let known = ranks.entry(address.key).or_insert(*rank);
             if (rank.tier, rank.order) < (known.tier, known.order) {
                 *known = *rank;
@@ -167,6 +180,9 @@ impl Shell<'_> {
         self.troubles
             .send_modify(|troubles| troubles.only(|key| ranks.contains_key(key)));
         self.parents.offer(&ranks, self.now_ms());
+        if std::mem::replace(&mut self.trust, offer.trust) != offer.trust {
+            self.parents.end_others(self.now_ms());
+        }
         for key in moved {
             self.parents.hasten(key, self.now_ms());
         }

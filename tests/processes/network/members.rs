@@ -114,6 +114,12 @@ impl Member {
         }
     }
 
+    /// Refuses the relay of this key.
+    pub fn refuse(&self, key: &str) {
+        let key = key.to_owned();
+        self.ask(&Command::RefuseRelay { key });
+    }
+
     /// How the relay of this key stands, once it has been found.
     pub fn sees(&self, key: &str) -> Option<Standing> {
         let Answer::Relays(relays) = self.ask(&Command::Relays) else {
