@@ -44,8 +44,6 @@ const SET_ASIDE: usize = 4;
 pub struct Offer {
     /// Where its private half lies, and nothing else.
     pub namespace: i64,
-    /// The first name of its chunks.
-    pub first: u128,
     /// Whether it may be used again.
     pub last_resort: bool,
     /// When relays drop it.
@@ -235,7 +233,14 @@ impl Session {
         let package = group::key_package(&provider, joining.invite.suite, &signer, kind)?;
         let key = self.memory.signer.public_key();
         let own = key.fingerprint();
-        // Sealing draws anew: no two of this device's objects have one name.
+        let team = naming::team_bytes(joining.team);
+        let offered: Option<Vec<(u128, u64)>> = self.store.get(Kind::Offered, &team)?;
+        let mut offered = offered.unwrap_or_default();
+        // A relay may still have it for as long as its clock may be behind.
+        let now = self.now.millis();
+        offered.retain(|(_, expires_ms)| expires_ms + DAY_MS > now);
+        // Sealing draws anew: no two of this device's objects have one name, not even after it has
+        // asked a second time.
         let (object, first) = loop {
             let object = seal_package(&joining.invite, own, &package)?;
             let fields = Fields::KeyPackage {
@@ -243,14 +248,16 @@ impl Session {
                 fragment: 0,
             };
             let first = Name::new(naming::place(joining.team), fields);
-            if joining.offers.iter().all(|one| one.first != first.0) {
+            if offered.iter().all(|(known, _)| *known != first.0) {
                 break (object, first);
             }
         };
         let Ok(parts) = split_with_key(&object, SMALL_FRAGMENTS, &key) else {
             return refuse(Code::Usage, "the key package is too long for its name");
         };
-        let expires_ms = self.now.millis() + PACKAGE_LIFE_MS;
+        let expires_ms = now + PACKAGE_LIFE_MS;
+        offered.push((first.0, expires_ms));
+        self.store.put(Kind::Offered, &team, &offered)?;
         let expiry = proto::Timestamp::from_millis(expires_ms);
         for (index, part) in parts.iter().enumerate() {
             let chunk = first.offset(index as u32).and_then(|name| {
@@ -262,7 +269,6 @@ impl Session {
         }
         joining.offers.push(Offer {
             namespace,
-            first: first.0,
             last_resort,
             expires_ms,
         });

@@ -75,6 +75,8 @@ pub enum Kind {
     Founding = 52,
     /// When devices of teams were last seen.
     Seen = 53,
+    /// Names of the key packages that this device has published for a team.
+    Offered = 54,
 }
 
 /// Why the store failed.

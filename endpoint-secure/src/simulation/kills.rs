@@ -2,10 +2,13 @@
 //! becomes of the key packages then.
 
 use endpoint_secure_api::{Answer, Command};
+use proto::{Fields, Name};
 use sha2::Digest;
 
 use super::world::{Template, World};
 use crate::device::{Asker, Event};
+use crate::naming;
+use crate::store::Kind;
 
 /// What is killed at each of its writes.
 #[derive(Debug, Clone, Copy)]
@@ -215,4 +218,39 @@ fn what_follows_a_message_without_room_does_not_overtake_it() {
     world.settle();
     let texts: Vec<String> = world.texts(1).into_iter().map(|one| one.0).collect();
     assert_eq!(texts, ["of another sending", "first", "second", "third"]);
+}
+
+#[test]
+fn a_key_package_never_takes_a_name_that_an_earlier_one_had() {
+    let mut world = Template::new(2, 1).world();
+    world.settle();
+    let (team, now) = (world.team, world.now.millis());
+    let session = world.session(2).unwrap();
+    let own = session.memory.signer.public_key().fingerprint();
+    let is_free = |tag: u16| tag.is_multiple_of(1024);
+    let taken: Vec<(u128, u64)> = (0..=u16::MAX)
+        .filter(|tag| !is_free(*tag))
+        .map(|tag| {
+            let fingerprint = own.tagged(tag);
+            let fields = Fields::KeyPackage {
+                fingerprint,
+                fragment: 0,
+            };
+            (Name::new(naming::place(team), fields).0, now + 1000)
+        })
+        .collect();
+    let key = naming::team_bytes(team);
+    session.store.put(Kind::Offered, &key, &taken).unwrap();
+    world.bring_in(0, 2);
+    world.settle();
+    let tags: Vec<u16> = world
+        .names(2)
+        .filter_map(|name| match name.fields() {
+            Fields::KeyPackage { fingerprint, .. } if own.finds(fingerprint) => {
+                Some(fingerprint as u16)
+            }
+            _ => None,
+        })
+        .collect();
+    assert!(tags.len() >= 4 && tags.into_iter().all(is_free));
 }

@@ -436,6 +436,11 @@ impl World {
         Ok(())
     }
 
+    /// The names that a network has.
+    pub fn names(&self, at: usize) -> impl Iterator<Item = &Name> {
+        self.peers[at].net.names.keys()
+    }
+
     /// How many commits a network has, and how many of them do not stand alone on their parent.
     pub fn commits(&self, at: usize) -> (usize, usize) {
         let mut on: BTreeMap<[u8; 8], usize> = BTreeMap::new();
