@@ -1,13 +1,18 @@
 //! A machine as the operations page means it: a network namespace with directories of the system that
-//! may be written, a package's worth of programs, and a service manager that does with a unit file what
-//! the page has it do. It takes root, as in a container.
+//! may be written, a package's worth of programs, and systemd where services are run. It takes root, as
+//! in a container.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use xtask::process::{NO_KEYRING, binary, child_of};
+
+use crate::scene::until;
 
 /// The programs of the product.
 const PROGRAMS: [&str; 7] = [
@@ -20,92 +25,97 @@ const PROGRAMS: [&str; 7] = [
     "treeline-starter",
 ];
 
-/// Gives the machine a copy of /etc and of the list of programs, and empty places for data.
+/// Gives the machine a copy of /etc and of the list of programs, and empty places for data. They stand
+/// in /mnt, which services see.
 const SETUP: &str = r#"
 folder=$1
-mkdir -p "$folder/real" "$folder/bin"
-mount --bind /usr/bin "$folder/real"
-cp -as "$folder/real/." "$folder/bin/"
-cp -a /etc "$folder/etc"
-mkdir -p "$folder/etc/systemd/system"
-rm -f "$folder/bin/systemctl" "$folder/bin/journalctl" "$folder/etc/hosts"
-cp "$folder/systemctl" "$folder/journalctl" "$folder/bin/"
-cp "$folder/hosts" "$folder/etc/hosts"
-mount --bind "$folder/bin" /usr/bin
-mount --bind "$folder/etc" /etc
+mount -t tmpfs none /mnt
+mkdir /mnt/real /mnt/bin
+mount --bind /usr/bin /mnt/real
+cp -as /mnt/real/. /mnt/bin/
+cp -a /etc /mnt/etc
+rm -rf /mnt/etc/systemd/system /mnt/etc/hosts
+mkdir -p /mnt/etc/systemd/system
+cp "$folder/hosts" /mnt/etc/hosts
+mount --bind /mnt/bin /usr/bin
+mount --bind /mnt/etc /etc
 for place in /run /srv /var/lib; do mount -t tmpfs none "$place"; done
 ip link set lo up
+"#;
+
+const KEEP: &str = "
 echo up
 while :; do sleep 3600 & wait $!; done
-"#;
+";
 
-/// What the page asks of systemd, done with the unit file that was installed.
-const SYSTEMCTL: &str = r#"#!/bin/sh -eu
-unit=/etc/systemd/system/treeline-relay.service
-log=/run/relay.log
-value() { sed -n "s/^$1=//p" "$unit"; }
-begin() {
-    test "$(value StateDirectory)" = treeline
-    test "$(value Type)" = notify
-    mkdir -p -m 700 /var/lib/treeline
-    $(value ExecStartPre) > /dev/null
-    : > "$log"
-    STATE_DIRECTORY=/var/lib/treeline setsid $(value ExecStart) > "$log" 2>&1 < /dev/null &
-    echo $! > /run/relay.pid
-    tries=0
-    until grep -q '^ready$' "$log"; do
-        tries=$((tries + 1))
-        if [ $tries -gt 1200 ]; then cat "$log" >&2; exit 1; fi
-        sleep 0.05
-    done
-}
-end() {
-    pid=$(cat /run/relay.pid)
-    kill "$pid"
-    tries=0
-    while [ -e "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status"; do
-        tries=$((tries + 1)); test $tries -lt 1200; sleep 0.05
-    done
-}
-case "$*" in
-daemon-reload) test -f "$unit" ;;
-"enable --now treeline-relay" | "start treeline-relay") begin ;;
-"stop treeline-relay") end ;;
-"reload treeline-relay") MAINPID=$(cat /run/relay.pid); eval "$(value ExecReload)" ;;
-*) echo "systemctl: what is $*?" >&2; exit 1 ;;
-esac
-"#;
-
-const JOURNALCTL: &str = r#"#!/bin/sh -eu
-test "$*" = "-u treeline-relay"
-cat /run/relay.log
+/// systemd as the first process. It finds none of this machine's units and generators, which would clean
+/// up directories that are not its own: only its targets and its journal.
+const BOOT: &str = r#"
+mkdir /mnt/units /mnt/generators
+units=/usr/lib/systemd/system
+test -d $units || units=/lib/systemd/system
+for name in basic sysinit multi-user network network-online sockets shutdown umount final; do
+    cp $units/$name.target /mnt/units/
+done
+mkdir /mnt/units/sysinit.target.wants
+for name in systemd-journald.service systemd-journald.socket; do
+    cp $units/$name /mnt/units/
+    ln -s ../$name /mnt/units/sysinit.target.wants/
+done
+mount --bind /mnt/units $units
+mount --bind /mnt/generators ${units%/*}/system-generators
+tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
+umount --recursive /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+echo up
+exec env -i container=other PATH="$PATH" "${units%/*}/systemd" --system --unit=multi-user.target \
+    --log-target=null
 "#;
 
 /// A machine; everything on it ends when it is dropped.
 pub struct Host {
     keeper: Child,
-    shell: u32,
+    first: u32,
     source: PathBuf,
+    /// Removed with the machine.
+    _group: Option<Group>,
 }
 
 impl Host {
     /// A machine whose own files are below `folder`, and which knows these lines of `/etc/hosts`.
     pub fn new(folder: &Path, hosts: &str) -> Self {
+        Self::begin(folder, hosts, None)
+    }
+
+    /// One on which a real systemd runs.
+    pub fn with_services(folder: &Path, hosts: &str) -> Self {
+        let host = Self::begin(folder, hosts, Some(Group::new()));
+        until("systemd is up", || {
+            let asked = host.tries("systemctl is-active multi-user.target");
+            asked.status.success()
+        });
+        host
+    }
+
+    fn begin(folder: &Path, hosts: &str, group: Option<Group>) -> Self {
         fs::create_dir_all(folder).unwrap();
-        fs::write(
-            folder.join("hosts"),
-            format!("127.0.0.1 localhost\n{hosts}"),
-        )
-        .unwrap();
-        for (name, script) in [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)] {
-            fs::write(folder.join(name), script).unwrap();
-            let path = folder.join(name);
-            let mode = Command::new("chmod").arg("755").arg(path).status();
-            assert!(mode.unwrap().success());
+        let hosts = format!("127.0.0.1 localhost\n{hosts}");
+        fs::write(folder.join("hosts"), hosts).unwrap();
+        let (script, first) = match group {
+            None => (format!("{SETUP}{KEEP}"), "sh"),
+            Some(_) => (format!("{SETUP}{BOOT}"), "systemd"),
+        };
+        let mut begin = Command::new("unshare");
+        if let Some(Group(path)) = &group {
+            begin = Command::new("sh");
+            begin
+                .args(["-euc", r#"echo $$ > "$0/cgroup.procs"; exec "$@""#])
+                .arg(path)
+                .args(["unshare", "--cgroup", "--uts", "--ipc"]);
         }
-        let mut keeper = Command::new("unshare")
+        let mut keeper = begin
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child"])
-            .args(["--mount-proc", "sh", "-euc", SETUP, "sh"])
+            .args(["--mount-proc", "sh", "-euc", &script, "sh"])
             .arg(folder)
             .current_dir("/")
             .stdin(Stdio::null())
@@ -120,12 +130,13 @@ impl Host {
             "no machine can be made here: run this test as root, in a container that may mount \
              (CAP_SYS_ADMIN and CAP_NET_ADMIN)"
         );
-        let shell = child_of(keeper.id(), "sh").unwrap();
-        let source = source(folder);
+        let found = || child_of(keeper.id(), first);
+        until("its first process is there", || found().is_some());
         Self {
+            first: found().unwrap(),
             keeper,
-            shell,
-            source,
+            source: source(folder),
+            _group: group,
         }
     }
 
@@ -143,7 +154,7 @@ impl Host {
         let lines = format!("cd {}\n{lines}", self.source.display());
         Command::new("nsenter")
             .args(["--net", "--mount", "--pid", "--target"])
-            .arg(self.shell.to_string())
+            .arg(self.first.to_string())
             .args(["sh", "-euc", &lines])
             .envs(NO_KEYRING)
             .stdin(Stdio::null())
@@ -159,9 +170,9 @@ impl Host {
 
     /// A cable to another machine, with these addresses at its ends.
     pub fn cable(&self, other: &Self, addresses: [&str; 2]) {
-        let id = other.shell;
+        let id = other.first;
         let made = Command::new("nsenter")
-            .args(["--net", "--target", &self.shell.to_string()])
+            .args(["--net", "--target", &self.first.to_string()])
             .args(["ip", "link", "add", "net", "type", "veth", "peer"])
             .args(["name", "net", "netns", &id.to_string()])
             .status();
@@ -179,6 +190,48 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
+    }
+}
+
+/// A control group of its own, in which systemd makes those of its services.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mut mounts = mounts.lines().map(|line| line.split(' '));
+        let at = mounts.find_map(|mut words| {
+            let at = words.nth(1)?;
+            (words.next()? == "cgroup2").then_some(at)
+        });
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let (Some(at), Some(own)) = (at, own) else {
+            panic!("this machine has no cgroup2, without which systemd runs no service");
+        };
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("treeline-test-{}-{number}", std::process::id());
+        let path = Path::new(at).join(own).join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // What was in it ends a moment after the first process.
+        for _ in 0..100 {
+            let _ = Command::new("find")
+                .arg(&self.0)
+                .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
+                .stderr(Stdio::null())
+                .status();
+            if !self.0.exists() {
+                return;
+            }
+            sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub const TESTS: &[&str] = &[
     "dbus-daemon",
     "gnome-keyring",
     "dnsmasq-base",
+    "systemd",
 ];
 
 /// Installs what is missing of these Debian packages.
