@@ -143,9 +143,16 @@ impl Session {
         state.namespace = Some(namespace);
         state.epoch = made.group.epoch();
         state.made_ms = self.now.millis();
-        self.post_commit(&team, &parent, &key, &made)?;
-        if let (Some(parcel), Some(welcome), [newcomer]) = (parcel, &made.welcome, &added[..]) {
-            self.post_welcome(&mut team, newcomer, &parcel, (welcome, &made.tree))?;
+        let newcomer = parcel.as_ref().zip(added.first());
+        let chunks = match self.sign_commit(&mut team, (&parent, &key), (&made, newcomer)) {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                self.store.delete_mls(namespace)?;
+                return Err(error);
+            }
+        };
+        for chunk in chunks {
+            self.store.post(&chunk, (NO_MESSAGE, 0, 0))?;
         }
         self.spend(id, &packages)?;
         team.renewed_ms = self.now.millis();
@@ -202,26 +209,32 @@ impl Session {
         last.map_or(0, |(turn, _)| turn) + 1
     }
 
-    fn post_commit(
-        &mut self,
-        team: &Team,
-        parent: &State,
-        key: &[u8; 32],
-        made: &Made,
-    ) -> Result<(), Failure> {
+    /// All that goes out with a commit, before any of it does: a commit without its welcome would be one
+    /// that this device has published and does not know.
+    fn sign_commit(
+        &self,
+        team: &mut Team,
+        (parent, key): (&State, &[u8; 32]),
+        (made, newcomer): (&Made, Option<(&Parcel, &Leaf)>),
+    ) -> Result<Vec<Chunk>, Failure> {
         let plain = [&made.group.state_id()[..], &made.commit].concat();
         let object = [&parent.id[..], &seal(key, &parent.id, &plain)?].concat();
         let name = commit_name(team, parent.epoch, &object);
-        self.post_object(team, name, (&object, COMMIT_FRAGMENTS), COMMIT_LIFE_MS)
+        let parts = (&object[..], COMMIT_FRAGMENTS);
+        let mut chunks = self.sign_object(team, name, parts, COMMIT_LIFE_MS)?;
+        if let (Some((parcel, leaf)), Some(welcome)) = (newcomer, &made.welcome) {
+            chunks.extend(self.sign_welcome(team, leaf, parcel, (welcome, &made.tree))?);
+        }
+        Ok(chunks)
     }
 
-    fn post_welcome(
-        &mut self,
+    fn sign_welcome(
+        &self,
         team: &mut Team,
         newcomer: &Leaf,
         Parcel { bundle, luggage }: &Parcel,
         (welcome, tree): (&[u8], &[u8]),
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Chunk>, Failure> {
         let place = naming::place(team.id);
         let length = (luggage.len() as u32).to_be_bytes();
         let plain = [&length[..], luggage, tree].concat();
@@ -232,7 +245,8 @@ impl Session {
         };
         team.next_blob = bundle.tree.1 + TREE_RUN;
         let run = TREE_RUN as usize;
-        self.post_object(team, Name::new(place, blob), (&tree, run), WELCOME_LIFE_MS)?;
+        let mut chunks =
+            self.sign_object(team, Name::new(place, blob), (&tree, run), WELCOME_LIFE_MS)?;
         let to = Fields::Welcome {
             fingerprint: newcomer
                 .credential
@@ -242,7 +256,8 @@ impl Session {
             fragment: 0,
         };
         let parts = (welcome, SMALL_FRAGMENTS);
-        self.post_object(team, Name::new(place, to), parts, WELCOME_LIFE_MS)
+        chunks.extend(self.sign_object(team, Name::new(place, to), parts, WELCOME_LIFE_MS)?);
+        Ok(chunks)
     }
 
     /// Makes a state known: its members, its group, and what waited for it.
@@ -363,16 +378,26 @@ impl Session {
         &mut self,
         team: &Team,
         first: Name,
-        (object, most): (&[u8], usize),
+        parts: (&[u8], usize),
         life_ms: u64,
     ) -> Result<(), Failure> {
-        let Ok(parts) = split(object, most) else {
-            return refuse(Code::Usage, "the team is too large for its welcome");
-        };
-        for chunk in self.sign_run(team, first, &parts, life_ms)? {
+        for chunk in self.sign_object(team, first, parts, life_ms)? {
             self.store.post(&chunk, (NO_MESSAGE, 0, 0))?;
         }
         Ok(())
+    }
+
+    fn sign_object(
+        &self,
+        team: &Team,
+        first: Name,
+        (object, most): (&[u8], usize),
+        life_ms: u64,
+    ) -> Result<Vec<Chunk>, Failure> {
+        let Ok(parts) = split(object, most) else {
+            return refuse(Code::Usage, "the team is too large for its welcome");
+        };
+        self.sign_run(team, first, &parts, life_ms)
     }
 
     pub(crate) fn take_commit(

@@ -254,3 +254,31 @@ fn a_key_package_never_takes_a_name_that_an_earlier_one_had() {
         .collect();
     assert!(tags.len() >= 4 && tags.into_iter().all(is_free));
 }
+
+#[test]
+fn a_welcome_that_cannot_be_made_leaves_no_commit_behind() {
+    let mut world = Template::new(2, 1).world();
+    world.settle();
+    let (team, before) = (world.team, world.commits(0));
+    let tip = world.tip(0).unwrap().id;
+    // A blob's number has 30 bits: only one chunk of the tree has a name.
+    let last = (1 << 30) - 1;
+    let session = world.session(0).unwrap();
+    session.memory.teams.get_mut(&team).unwrap().next_blob = last;
+    world.bring_in(0, 2);
+    world.settle();
+    let told = &world.peers[0].told;
+    let said = told
+        .iter()
+        .any(|line| line.contains("does not fit its names"));
+    assert!(said, "{told:?}");
+    assert_eq!(world.commits(0), before);
+    assert_eq!(world.tip(0).unwrap().id, tip);
+    let device = world.number(1);
+    world
+        .ask(0, Command::RemoveDevice { team, device })
+        .unwrap();
+    world.settle();
+    let devices = world.tip(0).unwrap().devices.clone();
+    assert_eq!(devices.into_iter().collect::<Vec<_>>(), [world.number(0)]);
+}
