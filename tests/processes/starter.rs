@@ -60,14 +60,17 @@ struct Started {
 
 impl Started {
     fn new(folder: &Path) -> Self {
+        let own = std::env::current_exe().unwrap();
+        let net = format!("exec {} --exact starter::as_net --ignored", own.display());
+        Self::with_net(folder, &net)
+    }
+
+    fn with_net(folder: &Path, net: &str) -> Self {
         built();
         for program in ["treeline-starter", "treeline-secure", "treeline-keyring"] {
             fs::copy(binary(program).unwrap(), folder.join(program)).unwrap();
         }
-        let own = std::env::current_exe().unwrap();
-        let run = "--exact starter::as_net --ignored";
-        let script = format!("#!/bin/sh\nexec {} {run}\n", own.display());
-        fs::write(folder.join("treeline-net"), script).unwrap();
+        fs::write(folder.join("treeline-net"), format!("#!/bin/sh\n{net}\n")).unwrap();
         let mode = Permissions::from_mode(0o700);
         fs::set_permissions(folder.join("treeline-net"), mode).unwrap();
         let (control, theirs) = Control::pair().unwrap();
@@ -135,4 +138,23 @@ fn who_lies_to_the_starter_ends_nobody() {
     until("Secure has ended", || {
         !Path::new(&format!("/proc/{secure}")).exists()
     });
+}
+
+#[test]
+fn a_net_that_cannot_start_costs_nothing_but_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    let net = format!("echo start >> {}; exit 1", starts.display());
+    let mut started = Started::with_net(folder.path(), &net);
+    let door = started.door();
+    status(&door);
+    let secure = started.secure().unwrap();
+    until("it was tried again and again", || {
+        let all = fs::read_to_string(&starts).unwrap_or_default();
+        all.lines().count() > 7
+    });
+    status(&door);
+    assert_eq!(started.secure(), Some(secure), "Secure has ended");
+    started.control.finish();
+    assert!(started.starter.wait().unwrap().success());
 }

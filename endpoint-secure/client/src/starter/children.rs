@@ -15,7 +15,8 @@ use endpoint_secure_api::control::{Control, Packet, Tag, stream_pair};
 
 use crate::{FrontEnd, StartError};
 
-/// Deaths in a row, without `ready` in between, after which a child is given up.
+/// Deaths in a row, without `ready` in between, after which a child that others cannot do without is
+/// given up.
 const TRIES: u32 = 5;
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// Who lived so long is started again at once.
@@ -174,7 +175,8 @@ impl Children {
         child.failures += 1;
         let long = child.started.is_some_and(|at| at.elapsed() > LONG_LIFE);
         child.short_lives = if long { 1 } else { child.short_lives + 1 };
-        if child.failures > TRIES {
+        // Without Net a person is offline, and has everything else.
+        if child.failures > TRIES && role != Role::Net {
             let words = std::mem::take(&mut child.last_words);
             let line = if words.is_empty() {
                 format!("treeline-{} ends at once", name(role))
