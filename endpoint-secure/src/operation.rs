@@ -303,16 +303,36 @@ impl Session {
             .copied()
             .filter(|target| !team.is_out() && tip.roles.outranks(team.device, *target))
             .collect();
-        let (device, until) = (team.device, self.now.millis() + HOLD_MS);
-        if still_in.iter().all(|target| *target == device) {
-            self.link.hold_sending_ms.remove(&id);
-        } else {
-            self.link.hold_sending_ms.entry(id).or_insert(until);
-        }
+        let device = team.device;
+        self.hold_for(id, still_in.iter().any(|target| *target != device));
         for device in own {
             self.ask_for(id, What::Remove { device })?;
         }
         self.welcome_again(id, verdict)
+    }
+
+    fn hold_for(&mut self, id: TeamId, lost: bool) {
+        if lost {
+            let until = self.now.millis() + HOLD_MS;
+            self.link.hold_sending_ms.entry(id).or_insert(until);
+        } else {
+            self.link.hold_sending_ms.remove(&id);
+        }
+    }
+
+    /// As after the verdicts that this device knows from before it was started: who can read a message
+    /// has not changed since.
+    pub(crate) fn hold_again(&mut self) {
+        let lost = |(id, verdict): (&TeamId, &Verdict)| {
+            let own = self.memory.teams.get(id)?.device;
+            let tip = self.memory.states.get(&(*id, verdict.tip()))?;
+            let mut still_in = verdict.carried.intersection(&tip.devices);
+            still_in.any(|target| *target != own).then_some(*id)
+        };
+        let teams: Vec<TeamId> = self.memory.verdicts.iter().filter_map(lost).collect();
+        for id in teams {
+            self.hold_for(id, true);
+        }
     }
 
     /// Devices that are in, and whose last welcome led to a branch that lost: they do not know the

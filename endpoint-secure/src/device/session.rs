@@ -245,7 +245,10 @@ impl Session {
     /// # Errors
     /// [`Failure::Store`].
     pub fn begin(&mut self, now: Timestamp) -> Result<(), Failure> {
-        self.now = now;
+        let first = std::mem::replace(&mut self.now, now) == Timestamp::default();
+        if first {
+            self.hold_again();
+        }
         self.changes = self.store.changes();
         self.store.begin()?;
         Ok(())

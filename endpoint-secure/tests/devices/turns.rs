@@ -201,6 +201,30 @@ fn messages_wait_half_a_minute_for_a_lost_removal_and_leave_with_a_warning() {
 }
 
 #[test]
+fn a_message_that_waits_goes_on_waiting_after_a_restart() {
+    let (mut world, channel) = removal_is_lost();
+    let eve = world.team_of(4, channel.team).own_device;
+    let before = world.messages_of(eve);
+    world.say(4, channel, "held");
+    world.step(1_000);
+    world.kill(4);
+    world.start(4);
+    world.say(4, channel, "held too");
+    let begin = world.hub.now;
+    while world.since(begin) < 15_000 {
+        world.step(1_000);
+        assert_eq!(world.messages_of(eve), before, "{} ms", world.since(begin));
+    }
+    world.link(0);
+    world.settle();
+    assert!(!warned(&world, 4));
+    for text in ["held", "held too"] {
+        assert!(world.texts(0, channel).contains(&text.to_owned()));
+        assert!(!world.texts(3, channel).contains(&text.to_owned()));
+    }
+}
+
+#[test]
 fn a_message_that_waited_leaves_when_the_removal_was_made_again() {
     let (mut world, channel) = removal_is_lost();
     world.say(4, channel, "held");
