@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use endpoint_secure_api::{Answer, Code, Command, Lock, Passphrase, Refusal};
+use endpoint_secure_api::{Answer, Code, Command, Event, Lock, Passphrase, Refusal};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Endpoint, StartError, default_directory};
@@ -63,6 +63,15 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         Self::new(Code::Usage, error.to_string())
     }
+}
+
+/// The next hint, or `None` when there was none for so long. A line for the person goes to stderr.
+pub fn hear(endpoint: &Endpoint, limit: Duration) -> Option<Event> {
+    let event = endpoint.next_event(limit);
+    if let Some(Event::Notice(line)) = &event {
+        eprintln!("treeline: {line}");
+    }
+    event
 }
 
 impl ProfileOptions {
@@ -192,7 +201,7 @@ pub fn departed(endpoint: &Endpoint, limit: Duration) -> Result<bool, Failure> {
         match endpoint.call_when_back(&Command::Connectivity, DEPARTURE)? {
             Answer::Connectivity(state) if state.queued == 0 => return Ok(true),
             Answer::Connectivity(_) if Instant::now() > until => return Ok(false),
-            Answer::Connectivity(_) => drop(endpoint.next_event(Duration::from_millis(100))),
+            Answer::Connectivity(_) => drop(hear(endpoint, Duration::from_millis(100))),
             _ => return Err(unexpected()),
         }
     }

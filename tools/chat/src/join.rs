@@ -7,7 +7,7 @@ use endpoint_secure_api::{
     Answer, Code, Command, Invite, JoinStage, Preview, Profile, Role, TeamId,
 };
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
+use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, hear, unexpected};
 
 use crate::channel::{PATIENCE, teams};
 use crate::options::{Link, Options};
@@ -188,7 +188,7 @@ pub fn wait_until_in(
                         whenever this profile is open";
             return Err(Failure::new(Code::Unreachable, line));
         }
-        endpoint.next_event(Duration::from_secs(1));
+        hear(endpoint, Duration::from_secs(1));
     }
 }
 

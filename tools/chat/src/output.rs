@@ -7,7 +7,7 @@ use endpoint_secure_api::{
 };
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
-use endpoint_secure_client::terminal::{Failure, grouped, unexpected};
+use endpoint_secure_client::terminal::{Failure, grouped, hear, unexpected};
 use serde::Serialize;
 
 use crate::channel::{PATIENCE, channels as channels_of, teams as all_teams};
@@ -240,7 +240,7 @@ pub fn status(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
         if !status.isolation.contains("has not said yet") || Instant::now() > until {
             break status;
         }
-        endpoint.next_event(Duration::from_millis(20));
+        hear(endpoint, Duration::from_millis(20));
     };
     if json {
         object("status", &status);

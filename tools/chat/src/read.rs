@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use endpoint_secure_api::{Anchor, Message};
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::Failure;
+use endpoint_secure_client::terminal::{Failure, hear};
 
 use crate::channel::{Reader, find, page};
 use crate::options::Tail;
@@ -37,7 +37,7 @@ pub fn tail(endpoint: &Endpoint, json: bool, options: &Tail) -> Result<(), Failu
         if left == 0 {
             return Ok(());
         }
-        endpoint.next_event(LOOK);
+        hear(endpoint, LOOK);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use endpoint_secure_api::{Answer, Command, Event, Relay, Standing};
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::{Failure, unexpected};
+use endpoint_secure_client::terminal::{Failure, hear, unexpected};
 
 use crate::channel::PATIENCE;
 use crate::options::{Relays, Whether};
@@ -87,7 +87,7 @@ fn found(
         if enough(&relays) || left.is_zero() {
             return Ok(relays);
         }
-        while let Some(event) = endpoint.next_event(left) {
+        while let Some(event) = hear(endpoint, left) {
             if event == Event::Relays {
                 break;
             }

@@ -11,7 +11,7 @@ use endpoint_secure_api::{
     Anchor, Answer, Channel, Code, Command, Delivery, Event, MessageId, Refusal,
 };
 use endpoint_secure_client::Endpoint;
-use endpoint_secure_client::terminal::{Failure, departed, unexpected};
+use endpoint_secure_client::terminal::{Failure, departed, hear, unexpected};
 
 use crate::channel::{PATIENCE, find, page};
 use crate::options::Send;
@@ -205,7 +205,7 @@ fn stalled(endpoint: &Endpoint, count: usize, tier: Delivery) -> Failure {
 fn settle(endpoint: &Endpoint) {
     let until = Instant::now() + Duration::from_millis(200);
     while let Some(left) = until.checked_duration_since(Instant::now()) {
-        if let Some(Event::Messages(_)) = endpoint.next_event(left) {
+        if let Some(Event::Messages(_)) = hear(endpoint, left) {
             return;
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use endpoint_secure_api::{Answer, Code, Command, Device, Role, TeamId};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
-use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, unexpected};
+use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, hear, unexpected};
 
 use crate::jobs::teams;
 use crate::options::{self, Admin, Wait};
@@ -134,7 +134,7 @@ pub fn change<T>(
                         Run this again: it goes on where it was";
             return Err(Failure::new(Code::Unreachable, line));
         };
-        endpoint.next_event(left.min(Duration::from_secs(1)));
+        hear(endpoint, left.min(Duration::from_secs(1)));
     }
 }
 
@@ -189,7 +189,7 @@ fn add(
                         open invite of this device? Run this again: it goes on where it was";
             return Err(Failure::new(Code::Unreachable, line));
         };
-        endpoint.next_event(left.min(Duration::from_secs(1)));
+        hear(endpoint, left.min(Duration::from_secs(1)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use endpoint_secure_api::{Answer, Command, Fate, Issued, Request, TeamId};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
-use endpoint_secure_client::terminal::{DEPARTURE, Failure, unexpected};
+use endpoint_secure_client::terminal::{DEPARTURE, Failure, hear, unexpected};
 
 use crate::jobs::teams;
 use crate::options::{Form, Invite};
@@ -71,7 +71,7 @@ fn requests(endpoint: &Endpoint, team: TeamId, wait: Duration) -> Result<Vec<Req
         if !all.is_empty() || left.is_zero() {
             return Ok(all);
         }
-        endpoint.next_event(left.min(Duration::from_secs(1)));
+        hear(endpoint, left.min(Duration::from_secs(1)));
     }
 }
 
