@@ -201,6 +201,7 @@ export const strings = {
     newest: "Newest messages",
     unreadAbove: (n: number): string => `${many(n, "unread message", "unread messages")} above`,
     late: (n: number): string => `${many(n, "message", "messages")} arrived late · show`,
+    disconnected: "Sent while disconnected: not everybody in the team can read it",
     missing: (n: number, user: string): string =>
       `${many(n, "message", "messages")} of ${user} did not arrive yet`,
     pick: "Choose a channel.",
