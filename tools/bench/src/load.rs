@@ -36,6 +36,14 @@ impl Publisher {
         }
     }
 
+    /// The holder of another registration, who aims at this one's names.
+    pub fn squatter(&self, other: &Registration) -> Self {
+        Self {
+            place: self.place,
+            ..Self::new(other, 0)
+        }
+    }
+
     /// What readers subscribe to.
     pub fn prefix(&self) -> Prefix {
         Name::team_prefix(self.place, Path::Message)

@@ -12,6 +12,7 @@ use clap::{Args, Parser};
 
 mod cases;
 mod floor;
+mod impostor;
 mod link;
 mod load;
 mod process;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use proto::Registration;
+use proto::{PublicKey, Registration};
 use relay::address::RelayAddress;
 use tempfile::TempDir;
 
@@ -14,6 +14,9 @@ use crate::link::Transport;
 
 /// What may be said to a relay that is to be loaded from one address, against its own defaults.
 const OPEN: &str = "[transport]\nconnections_per_address = 4096\n";
+
+/// A relay's directory in its folder.
+const STORE: &str = "store";
 
 /// In which Linux counts a process's CPU time (proc_pid_stat(5)), on every architecture that we build for.
 const TICKS_PER_SECOND: u64 = 100;
@@ -24,30 +27,47 @@ pub struct Process {
     /// Where it listens.
     pub address: RelayAddress,
     /// Its files, removed with it.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Process {
     /// A relay that is its own origin, with an empty store, and an organisation there.
     pub fn relay() -> Result<(Self, Registration)> {
+        let process = Self::relay_with(&[])?;
+        let registration = process.register()?;
+        Ok((process, registration))
+    }
+
+    /// A relay of this origin, below that relay.
+    pub fn below(parent: &RelayAddress, origin: &PublicKey) -> Result<Self> {
+        let RelayAddress { place, key } = parent;
+        let parent = format!("{place}#{}", key.to_hex());
+        Self::relay_with(&["--parent", &parent, "--origin", &origin.to_hex()])
+    }
+
+    fn relay_with(more: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("relay.toml");
         fs::write(&config, OPEN)?;
-        let store = directory.path().join("store");
         let mut command = sibling("treeline-relay")?;
         command
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(&config)
             .arg("--directory")
-            .arg(&store)
-            .args(["--log", "error"]);
-        let process = Self::start(command, directory)?;
+            .arg(directory.path().join(STORE))
+            .args(["--log", "error"])
+            .args(more);
+        Self::start(command, directory)
+    }
+
+    /// Another organisation, at a relay that is an origin.
+    pub fn register(&self) -> Result<Registration> {
         let made = sibling("treeline-relay")?
             .args(["org", "register", "--directory"])
-            .arg(&store)
+            .arg(self.directory.path().join(STORE))
             .output()?;
         let text = String::from_utf8_lossy(&made.stdout).into_owned();
-        Ok((process, Registration::from_text(&text)?))
+        Ok(Registration::from_text(&text)?)
     }
 
     /// The floor over a transport.
@@ -81,7 +101,7 @@ impl Process {
         Ok(Self {
             child,
             address,
-            _directory: directory,
+            directory,
         })
     }
 

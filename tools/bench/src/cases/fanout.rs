@@ -105,13 +105,18 @@ async fn floor(options: &Options, readers: usize, transport: Transport) -> Resul
         .await
 }
 
-struct Readers(Vec<Link>);
+struct Readers {
+    links: Vec<Link>,
+    /// By which the process grew for each.
+    bytes: f64,
+}
 
 struct Running {
     tasks: JoinSet<Result<()>>,
     cpu: f64,
     start: Instant,
     deliveries: f64,
+    bytes: f64,
 }
 
 impl Readers {
@@ -121,17 +126,20 @@ impl Readers {
         transport: Transport,
         what: (proto::Prefix, bool),
     ) -> Result<Self> {
+        let before = process.memory()?;
         let mut links = Vec::with_capacity(count);
         for _ in 0..count {
             links.push(Link::reader(&process.address, transport, what).await?);
         }
-        Ok(Self(links))
+        let grown = process.memory()?.saturating_sub(before);
+        let bytes = grown as f64 / count.max(1) as f64;
+        Ok(Self { links, bytes })
     }
 
     fn start(self, chunks: usize, process: &Process) -> Result<Running> {
-        let deliveries = (self.0.len() * chunks) as f64;
+        let deliveries = (self.links.len() * chunks) as f64;
         let mut tasks = JoinSet::new();
-        for mut link in self.0 {
+        for mut link in self.links {
             tasks.spawn(async move { link.read(chunks).await });
         }
         let cpu = process.cpu()?.as_secs_f64();
@@ -140,6 +148,7 @@ impl Readers {
             cpu,
             start: Instant::now(),
             deliveries,
+            bytes: self.bytes,
         })
     }
 }
@@ -153,6 +162,7 @@ impl Running {
         let cpu = process.cpu()?.as_secs_f64() - self.cpu;
         Ok(Row::new(case)
             .with("deliveries/s", self.deliveries / seconds)
-            .with(CPU, cpu * 1e6 / self.deliveries))
+            .with(CPU, cpu * 1e6 / self.deliveries)
+            .with("KiB a reader", self.bytes / 1024.0))
     }
 }

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use proto::{Frame, Order, Registration, Signer, Start};
+use proto::{Chunk, Frame, Order, Registration, Signer, Start};
+use relay::address::RelayAddress;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
+use crate::impostor;
 use crate::link::{Link, Transport};
 use crate::load::{Publisher, publish};
 use crate::process::Process;
@@ -34,7 +36,7 @@ pub struct Options {
     #[arg(
         long,
         value_enum,
-        default_value = "stalled,slow,junk,squatter",
+        default_value = "stalled,slow,junk,squatter,relay",
         value_delimiter = ',',
         value_name = "ATTACK,…"
     )]
@@ -53,10 +55,14 @@ pub enum Attack {
     Slow,
     /// Chunks with wrong signatures.
     Junk,
-    /// Chunks under the names of the honest device.
+    /// Chunks under the names of the honest device, well signed by somebody with a grant of his own.
     Squatter,
+    /// The relay's parent sends forgeries for everything that is asked of it.
+    Relay,
 }
 
+/// Chunks of a flood; then it begins again.
+const FLOOD: usize = 2000;
 const P99: &str = "p99 ms";
 /// As long as a slow connection lasts, and its pause.
 const SPREAD: Duration = Duration::from_secs(6);
@@ -73,6 +79,7 @@ pub async fn run(options: &Options, report: &mut Report) -> Result<()> {
         (Attack::Slow, "slow connections"),
         (Attack::Junk, "a flood of junk signatures"),
         (Attack::Squatter, "a squatter"),
+        (Attack::Relay, "a hostile relay above"),
     ] {
         if attack != Attack::None && !options.attacks.contains(&attack) {
             continue;
@@ -92,13 +99,21 @@ pub async fn run(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 async fn once(options: &Options, attack: Attack, name: &str) -> Result<Row> {
-    let (relay, registration) = Process::relay()?;
+    let (origin, registration) = Process::relay()?;
+    let mut attackers = JoinSet::new();
+    let relay = if attack == Attack::Relay {
+        let forged = forgeries(&Publisher::new(&registration, TEAM));
+        let (address, serving) = impostor::start(forged)?;
+        attackers.spawn(serving);
+        Process::below(&address, &registration.origin)?
+    } else {
+        origin
+    };
     let mut publisher = Publisher::new(&registration, TEAM);
     let reader = Link::reader(&relay.address, Transport::Quic, (publisher.prefix(), false)).await?;
     let mut writer = Link::greet(&relay.address, Transport::Quic).await?;
     writer.send(&[publisher.grant()]).await?;
     let before = relay.memory()?;
-    let mut attackers = JoinSet::new();
     begin(attack, options, (&relay, &registration), &mut attackers).await?;
     let [p50, p99, p999, most] = percentiles(pair(writer, reader, &mut publisher, options).await?);
     let grown = relay.memory()?.saturating_sub(before) as f64;
@@ -155,7 +170,8 @@ async fn begin(
     let mut other = Publisher::new(registration, OTHER_TEAM);
     let prefix = other.prefix();
     match attack {
-        Attack::None => {}
+        // The latter is in its place already.
+        Attack::None | Attack::Relay => {}
         Attack::Stalled => {
             let mut filler = Link::greet(&relay.address, Transport::Quic).await?;
             filler.send(&[other.grant()]).await?;
@@ -197,32 +213,48 @@ async fn begin(
             }
             tokio::time::sleep(SPREAD).await;
         }
-        Attack::Junk | Attack::Squatter => {
-            let squat = matches!(attack, Attack::Squatter);
-            let wrong = Signer::from_seed(&[5; 32]);
-            let team = if squat { TEAM } else { OTHER_TEAM };
-            let target = Publisher::new(registration, team);
-            // A squatter aims at the honest device's next names.
-            let junk: Vec<_> = (0..2000)
-                .map(|number| target.chunk(number, &wrong))
-                .collect();
-            let address = relay.address.clone();
-            attackers.spawn(async move {
-                loop {
-                    if let Ok(mut link) = Link::greet(&address, Transport::Quic).await {
-                        let _ = link.send(&[target.grant()]).await;
-                        for part in junk.chunks(32) {
-                            if link.send(&[Frame::Publish(part.to_vec())]).await.is_err() {
-                                break;
-                            }
-                        }
-                        while link.next().await.is_ok() {}
-                    }
-                }
-            });
+        Attack::Junk => {
+            let chunks = forgeries(&other);
+            attackers.spawn(flood(relay.address.clone(), other.grant(), chunks));
+        }
+        Attack::Squatter => {
+            let squatter = Publisher::new(registration, TEAM).squatter(&relay.register()?);
+            let grant = squatter.grant();
+            let chunks = { squatter }.chunks(FLOOD);
+            attackers.spawn(flood(relay.address.clone(), grant, chunks));
         }
     }
     Ok(())
+}
+
+/// What a device will publish next, signed by somebody else.
+fn forgeries(target: &Publisher) -> Vec<Chunk> {
+    let wrong = Signer::from_seed(&[5; 32]);
+    let numbers = 0..FLOOD as u32;
+    numbers.map(|number| target.chunk(number, &wrong)).collect()
+}
+
+/// Publishes these again and again, and comes again when it is cut off.
+async fn flood(address: RelayAddress, grant: Frame, chunks: Vec<Chunk>) {
+    loop {
+        if let Ok(mut link) = Link::greet(&address, Transport::Quic).await {
+            // It fails when the relay has had enough.
+            let _ = all_of(&mut link, &grant, &chunks).await;
+        }
+    }
+}
+
+async fn all_of(link: &mut Link, grant: &Frame, chunks: &[Chunk]) -> Result<()> {
+    link.send(std::slice::from_ref(grant)).await?;
+    loop {
+        for part in chunks.chunks(32) {
+            link.send(&[Frame::Publish(part.to_vec())]).await?;
+            // Answers that nobody reads would end the link.
+            while let Ok(answer) = timeout(Duration::ZERO, link.next()).await {
+                answer?;
+            }
+        }
+    }
 }
 
 async fn trickle(mut link: Link) {
