@@ -41,13 +41,55 @@ fn whoever_does_not_finish_a_handshake_is_let_go_and_makes_room() {
         for _ in 0..12 {
             mute.push(TcpStream::connect(origin.socket()).await.unwrap());
         }
-        // All are ended: eight at once, four after their time.
+        // All are ended: eleven at once, the address's share after its time.
         for stream in &mut mute {
             let _ = soon(stream.read(&mut [0])).await;
         }
         let mut honest = origin.client().await;
         assert_eq!(soon(honest.fetch(&[Name(1)])).await.unwrap(), []);
     });
+}
+
+/// One host opens more than it may of each address, all silent: whoever comes from elsewhere gets in.
+#[cfg(target_os = "linux")]
+#[test]
+fn silent_handshakes_of_one_host_keep_nobody_else_out() {
+    run(async {
+        let settings = Settings {
+            handshakes: 32,
+            retry_above: 8,
+            handshake_ms: 600_000,
+            ..Settings::default()
+        };
+        let (all, share) = (settings.handshakes, 4);
+        assert_eq!(share, settings.handshakes_per_address());
+        let origin = Origin::start(settings).await;
+        let mut held = silent(&origin, 2, all, share).await;
+        drop(origin.client().await);
+        // As many addresses as fill all places.
+        for address in 3..=9 {
+            held.extend(silent(&origin, address, 2 * share, share).await);
+        }
+        let mut honest = origin.client().await;
+        assert_eq!(soon(honest.fetch(&[Name(1)])).await.unwrap(), []);
+    });
+}
+
+/// So many silent connections of the address 127.0.0.N; returns those, of which there are as many as
+/// its share, that are let in.
+#[cfg(target_os = "linux")]
+async fn silent(origin: &Origin, n: u8, count: usize, share: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, n], 0).into()).unwrap();
+        held.push(soon(socket.connect(origin.socket())).await.unwrap());
+    }
+    for mut stream in held.split_off(share) {
+        let ended = soon(stream.read(&mut [0])).await;
+        assert!(matches!(ended, Ok(0) | Err(_)));
+    }
+    held
 }
 
 #[test]
