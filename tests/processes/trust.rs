@@ -108,6 +108,7 @@ fn a_pin_is_in_force_without_a_restart() {
     relay_command(&low, &["trust", "remove", &name]);
     pin(shown);
     until("the parent is used", || status(&low)["ready"] == true);
+    assert_eq!(status(&low)["parents"][0]["state"], "connected");
     assert_eq!(status(&top)["links"], 1);
 
     relay_command(&low, &["trust", "remove", &name]);

@@ -14,7 +14,7 @@ use super::dns::{Answer, Names};
 use super::mdns::{self, Advert, Found, Heard, Interfaces};
 use crate::address::{RelayAddress, Upstream};
 use crate::driver::now;
-use crate::parents::{Candidate, Offer, Rank, Troubles};
+use crate::parents::{Above, Candidate, Offer, Rank};
 use crate::pins::{Pins, Verdict};
 
 /// Relays of the local network that are remembered, at most.
@@ -102,14 +102,14 @@ pub async fn search(
     mut trust: watch::Receiver<Trust>,
     offer: watch::Sender<Offer>,
     strangers: watch::Sender<Vec<Stranger>>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
 ) {
     let (answers, mut answered) = mpsc::channel(8);
     let mut lookups = tokio::task::JoinSet::new();
     for (index, upstream) in plan.upstreams.iter().enumerate() {
-        if let Upstream::Domain { name, .. } = upstream {
-            let domain = (index, name.clone());
-            let follow = follow(domain, plan.dns, answers.clone(), troubles.clone());
+        if let Upstream::Domain { name, key } = upstream {
+            let domain = (index, name.clone(), *key);
+            let follow = follow(domain, plan.dns, answers.clone(), above.clone());
             lookups.spawn(follow);
         }
     }
@@ -139,7 +139,7 @@ pub async fn search(
         offer.send_if_modified(|old| std::mem::replace(old, found.clone()) != found);
         let changed = unknown.iter().filter(|it| it.standing == Standing::Changed);
         let changed = changed.map(ToString::to_string).collect();
-        troubles.send_modify(|troubles| troubles.blocked(changed));
+        above.send_modify(|above| above.blocked(changed));
         strangers.send_if_modified(|old| std::mem::replace(old, unknown.clone()) != unknown);
         let heard = async {
             match &mut browser {
@@ -163,10 +163,10 @@ pub async fn search(
 
 /// Looks a domain up again and again.
 async fn follow(
-    (index, domain): (usize, String),
+    (index, domain, fixed): (usize, String, Option<PublicKey>),
     server: Option<SocketAddr>,
     answers: mpsc::Sender<(usize, Answer)>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
 ) {
     let mut pause = AGAIN.0;
     loop {
@@ -174,8 +174,11 @@ async fn follow(
             Ok(names) => names.relays(&domain).await,
             Err(error) => Err(error),
         };
-        let failure = answer.as_ref().err().map(ToString::to_string);
-        troubles.send_modify(|troubles| troubles.looked_up(&domain, failure));
+        let said = match &answer {
+            Ok(answer) => Ok(answer.keys(fixed)),
+            Err(error) => Err(error.to_string()),
+        };
+        above.send_modify(|above| above.looked_up(&domain, said));
         let wait = match answer {
             Ok(answer) => {
                 pause = AGAIN.0;
