@@ -235,7 +235,8 @@ impl Relay {
         self.view.borrow().handle.clone()
     }
 
-    /// Takes over what can change without a restart: parents, origins and limits. Returns what cannot.
+    /// Takes over what can change without a restart: parents, the DNS server that finds them, origins and
+    /// limits. Returns what cannot.
     ///
     /// # Errors
     /// [`StartError`] when the origin's key or organisations cannot be read.
@@ -249,10 +250,10 @@ impl Relay {
             ("log_json", old.log_json != config.log_json),
             ("check_store", old.check_store != config.check_store),
             ("transport", old.transport != config.transport),
-            ("dns", old.dns != config.dns),
             ("mdns", old.mdns != config.mdns),
         ];
         let fixed = fixed.into_iter().filter(|(_, differs)| *differs);
+        let fixed = fixed.map(|(name, _)| name).collect();
         self.advertised = None;
         self.advertised = advertise(&self.config, &self.address, &origins(config)?);
         if old.origins != config.origins {
@@ -261,37 +262,28 @@ impl Relay {
             let _ = handle.send(Event::Origins(origins.clone())).await;
             self.view.send_modify(|view| view.origins = origins);
         }
-        if old.parents != config.parents {
+        let way = |of: &Config| (of.parents.clone(), of.origins.clone(), of.dns);
+        let moves = way(old) != way(config);
+        self.config = Config {
+            limits: config.limits.clone(),
+            parents: config.parents.clone(),
+            origins: config.origins.clone(),
+            dns: config.dns,
+            ..self.config.clone()
+        };
+        if moves {
             if let Some(task) = self.upward.take() {
                 task.abort();
             }
-            let parents = Config {
-                parents: config.parents.clone(),
-                origins: config.origins.clone(),
-                ..self.config.clone()
-            };
-            let (upward, above) = upward(&handle, &parents, &self.own);
+            let (upward, above) = upward(&handle, &self.config, &self.own);
             self.upward = upward;
             self.view.send_modify(|view| {
                 view.parents.clone_from(&config.parents);
                 view.above = above;
             });
         }
-        let fixed = fixed.map(|(name, _)| name).collect();
-        let limits = limits(
-            &Config {
-                limits: config.limits.clone(),
-                ..self.config.clone()
-            },
-            &self.origins(),
-        )?;
+        let limits = limits(&self.config, &self.origins())?;
         let _ = handle.send(Event::Limits(Box::new(limits))).await;
-        self.config = Config {
-            limits: config.limits.clone(),
-            parents: config.parents.clone(),
-            origins: config.origins.clone(),
-            ..self.config.clone()
-        };
         Ok(fixed)
     }
 
