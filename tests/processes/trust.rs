@@ -175,7 +175,7 @@ fn a_record_signed_by_the_origin_needs_no_question() {
     let lan = Lan::new();
     let path = lan.folder.path();
     let alice = Member::new(&lan.desk, path, "alice");
-    alice.found(&lan.registration, &lan.above);
+    alice.found(&lan.registration, &[&lan.above]);
     alice.until("the relay is found", || {
         alice.sees(&lan.local_key) == Some(Standing::Unknown)
     });
