@@ -18,6 +18,8 @@ use crate::{Origin, run, soon};
 
 /// How many slow peers there are at once.
 const SLOW: usize = 1000;
+/// How many honest ones there are at once.
+const CROWD: usize = 300;
 
 /// Reads until the relay ends the connection.
 async fn ended(mut source: impl Source) {
@@ -90,6 +92,33 @@ async fn silent(origin: &Origin, n: u8, count: usize, share: usize) -> Vec<TcpSt
         assert!(matches!(ended, Ok(0) | Err(_)));
     }
     held
+}
+
+/// All devices behind one address come back at once, as after a restart of their relay.
+#[test]
+fn a_crowd_behind_one_address_gets_in() {
+    run(async {
+        let settings = Settings::default();
+        assert!(CROWD > 4 * settings.handshakes_per_address());
+        let origin = Origin::start(settings).await;
+        let began = std::time::Instant::now();
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..CROWD {
+            let address = origin.address().clone();
+            crowd.spawn(async move {
+                let own = relay::tls::random_signer().unwrap();
+                loop {
+                    if let Ok(client) = Client::connect(&address, &own).await {
+                        return client;
+                    }
+                    // The shortest pause of those who want a relay (`relay::parents`).
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+        let clients = soon(crowd.join_all()).await;
+        println!("{} came in within {:?}", clients.len(), began.elapsed());
+    });
 }
 
 #[test]
