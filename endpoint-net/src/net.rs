@@ -13,7 +13,7 @@ use relay::driver::{self, Handle, now};
 use relay::link::listen::Listener;
 use relay::link::settings::Settings;
 use relay::link::{self, pipe};
-use relay::parents::{self, Offer, Troubles};
+use relay::parents::{self, Above, Offer};
 use relay::relay::{StartError, own_directory};
 use relay::store::sqlite::SqliteStore;
 use relay::tls;
@@ -255,16 +255,16 @@ impl Net {
         }
         let (offer, offers) = watch::channel(Offer::default());
         let (tell, strangers) = watch::channel(Vec::new());
-        // Nobody asks a device why its relays are away; its log says so.
-        let troubles = watch::Sender::new(Troubles::default());
+        // Nobody asks a device how its relays are; its log says so.
+        let above = watch::Sender::new(Above::default());
         let trust = self.trust.subscribe();
-        let searching = discovery::search(plan, trust, offer, tell, troubles.clone());
+        let searching = discovery::search(plan, trust, offer, tell, above.clone());
         let telling = tell_strangers(strangers, self.serving.subscribe(), self.control.clone());
         let (handle, own) = (self.handle.clone(), self.own.clone());
         self.parents = Some(tokio::spawn(async move {
             tokio::select! {
                 // It ends only with the node.
-                _ = parents::keep(&handle, &own, offers, troubles) => {}
+                _ = parents::keep(&handle, &own, offers, above) => {}
                 () = async { tokio::join!(searching, telling); } => {}
             }
         }));

@@ -258,6 +258,8 @@ pub struct Checked {
     pub settings: Vec<Setting>,
     /// Everything that is wrong.
     pub faults: Vec<Fault>,
+    /// What is right and costs more than it may seem.
+    pub warnings: Vec<Fault>,
     /// What to run with, if nothing is wrong.
     pub config: Option<Config>,
 }
@@ -377,6 +379,12 @@ impl Said<'_> {
         self.table("limits", &file.limits, checked);
         if let Some(mistake) = file.limits.mistake() {
             checked.fault(self.at("limits"), format!("[limits]: {mistake}"));
+        }
+        if let Some(warning) = file.limits.warning() {
+            checked.warnings.push(Fault {
+                source: self.at("limits.chunk_life_seconds"),
+                text: format!("[limits]: {warning}"),
+            });
         }
         let at = self.at("retention");
         for rule in &file.retention {

@@ -1,9 +1,9 @@
 //! A status as Prometheus reads it (text format 0.0.4). Pure; no label is finer than the relay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
-use crate::status::Status;
+use crate::status::{CONNECTED, STANDING_BY, Status};
 
 /// The media type of [`render`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -64,9 +64,19 @@ pub fn render(status: &Status) -> String {
     page.0
 }
 
-fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 12] {
-    let connected = status.parents.iter().filter(|p| p.state == "connected");
-    let in_flight: usize = status.parents.iter().map(|p| p.in_flight).sum();
+fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 13] {
+    // Two entries of the configuration may lead to the same relay.
+    let relays = |state: &str| {
+        let parents = status.parents.iter().filter(|p| p.state == state);
+        let relays: BTreeSet<_> = parents.map(|parent| &parent.relay).collect();
+        relays.len() as u64
+    };
+    let in_flight = status
+        .parents
+        .iter()
+        .map(|p| p.in_flight)
+        .max()
+        .unwrap_or(0);
     [
         (
             "ready",
@@ -77,8 +87,13 @@ fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 12] {
         ("parents", "Relays above it", status.parents.len() as u64),
         (
             "parents_connected",
-            "Relays above it that are connected",
-            connected.count() as u64,
+            "Relays above it through which traffic goes",
+            relays(CONNECTED),
+        ),
+        (
+            "parents_standing_by",
+            "Relays above it that are connected beside that one",
+            relays(STANDING_BY),
         ),
         (
             "parent_in_flight_chunks",

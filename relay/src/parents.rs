@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::{PublicKey, Tier};
 
+mod above;
 mod keep;
-mod trouble;
 
+pub use above::{Above, Up};
 pub use keep::{Candidate, Offer, keep};
-pub use trouble::Troubles;
 
 /// Links kept up at the same time: one in use, one beside it.
 const LINKS: usize = 2;

@@ -26,7 +26,7 @@ use crate::discovery::{self, Plan, Trust};
 use crate::driver::{self, Handle, now};
 use crate::link::listen::Listener;
 use crate::organisations::{self, OrganisationError};
-use crate::parents::{self, Offer, Troubles};
+use crate::parents::{self, Above, Offer};
 use crate::pins::Pins;
 use crate::status::View;
 use crate::store::sqlite::SqliteStore;
@@ -136,7 +136,6 @@ pub struct Relay {
     node: thread::JoinHandle<()>,
     listeners: Vec<JoinHandle<()>>,
     upward: Option<JoinHandle<()>>,
-    troubles: watch::Sender<Troubles>,
     advertised: Option<Advertised>,
     admin: Option<SocketAddr>,
     _owner: File,
@@ -178,7 +177,7 @@ impl Relay {
             key: own.public_key(),
         };
         let advertised = advertise(config, &address, &origins);
-        let troubles = watch::Sender::new(Troubles::default());
+        let (upward, above) = upward(&handle, config, &own);
         let view = watch::Sender::new(View {
             handle: handle.clone(),
             address: address.clone(),
@@ -186,7 +185,7 @@ impl Relay {
             origins,
             parents: config.parents.clone(),
             directory: config.directory.clone(),
-            troubles: troubles.subscribe(),
+            above,
             began: Instant::now(),
         });
         let endpoint = listener.endpoint().clone();
@@ -197,8 +196,7 @@ impl Relay {
         });
         tell_admin(&config.directory, admin);
         Ok(Self {
-            upward: upward(&handle, config, &own, &troubles),
-            troubles,
+            upward,
             advertised,
             address,
             view,
@@ -237,7 +235,8 @@ impl Relay {
         self.view.borrow().handle.clone()
     }
 
-    /// Takes over what can change without a restart: parents, origins and limits. Returns what cannot.
+    /// Takes over what can change without a restart: parents, the DNS server that finds them, origins and
+    /// limits. Returns what cannot.
     ///
     /// # Errors
     /// [`StartError`] when the origin's key or organisations cannot be read.
@@ -251,10 +250,10 @@ impl Relay {
             ("log_json", old.log_json != config.log_json),
             ("check_store", old.check_store != config.check_store),
             ("transport", old.transport != config.transport),
-            ("dns", old.dns != config.dns),
             ("mdns", old.mdns != config.mdns),
         ];
         let fixed = fixed.into_iter().filter(|(_, differs)| *differs);
+        let fixed = fixed.map(|(name, _)| name).collect();
         self.advertised = None;
         self.advertised = advertise(&self.config, &self.address, &origins(config)?);
         if old.origins != config.origins {
@@ -263,36 +262,28 @@ impl Relay {
             let _ = handle.send(Event::Origins(origins.clone())).await;
             self.view.send_modify(|view| view.origins = origins);
         }
-        if old.parents != config.parents {
-            if let Some(task) = self.upward.take() {
-                task.abort();
-            }
-            let parents = Config {
-                parents: config.parents.clone(),
-                origins: config.origins.clone(),
-                ..self.config.clone()
-            };
-            self.troubles
-                .send_modify(|troubles| *troubles = Troubles::default());
-            self.upward = upward(&handle, &parents, &self.own, &self.troubles);
-            self.view
-                .send_modify(|view| view.parents.clone_from(&config.parents));
-        }
-        let fixed = fixed.map(|(name, _)| name).collect();
-        let limits = limits(
-            &Config {
-                limits: config.limits.clone(),
-                ..self.config.clone()
-            },
-            &self.origins(),
-        )?;
-        let _ = handle.send(Event::Limits(Box::new(limits))).await;
+        let way = |of: &Config| (of.parents.clone(), of.origins.clone(), of.dns);
+        let moves = way(old) != way(config);
         self.config = Config {
             limits: config.limits.clone(),
             parents: config.parents.clone(),
             origins: config.origins.clone(),
+            dns: config.dns,
             ..self.config.clone()
         };
+        if moves {
+            if let Some(task) = self.upward.take() {
+                task.abort();
+            }
+            let (upward, above) = upward(&handle, &self.config, &self.own);
+            self.upward = upward;
+            self.view.send_modify(|view| {
+                view.parents.clone_from(&config.parents);
+                view.above = above;
+            });
+        }
+        let limits = limits(&self.config, &self.origins())?;
+        let _ = handle.send(Event::Limits(Box::new(limits))).await;
         Ok(fixed)
     }
 
@@ -384,14 +375,15 @@ fn tell_admin(directory: &Path, admin: Option<SocketAddr>) {
     }
 }
 
+/// Keeps the way up, and says how the relays above are.
 fn upward(
     handle: &Handle,
     config: &Config,
     own: &Signer,
-    troubles: &watch::Sender<Troubles>,
-) -> Option<JoinHandle<()>> {
+) -> (Option<JoinHandle<()>>, watch::Receiver<Above>) {
+    let (above, known) = watch::channel(Above::default());
     if config.parents.is_empty() {
-        return None;
+        return (None, known);
     }
     let pins = Pins::load(&config.directory).unwrap_or_else(|error| {
         tracing::error!("{error}; no pin is known until then");
@@ -411,13 +403,14 @@ fn upward(
     let trust = watch::Sender::new(trust);
     let looking = look_at_pins(config.directory.clone(), trust.clone());
     let way = (handle.clone(), own.clone());
-    let up = up(way, plan, trust.subscribe(), troubles.clone());
-    Some(tokio::spawn(async {
+    let up = up(way, plan, trust.subscribe(), above);
+    let task = tokio::spawn(async {
         tokio::select! {
             () = up => {}
             () = looking => {}
         }
-    }))
+    });
+    (Some(task), known)
 }
 
 /// Takes over what `treeline-relay trust` changes while the relay runs.
@@ -439,11 +432,11 @@ async fn up(
     (handle, own): (Handle, Signer),
     plan: Plan,
     trust: watch::Receiver<Trust>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
 ) {
     let (offer, offers) = watch::channel(Offer::default());
     let (tell, mut strangers) = watch::channel(Vec::new());
-    let searching = discovery::search(plan, trust, offer, tell, troubles.clone());
+    let searching = discovery::search(plan, trust, offer, tell, above.clone());
     let telling = async {
         while strangers.changed().await.is_ok() {
             for stranger in strangers.borrow_and_update().iter() {
@@ -453,7 +446,7 @@ async fn up(
     };
     tokio::select! {
         // It ends only with the node.
-        _ = parents::keep(&handle, &own, offers, troubles) => {}
+        _ = parents::keep(&handle, &own, offers, above) => {}
         () = async { tokio::join!(searching, telling); } => {}
     }
 }

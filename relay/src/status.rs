@@ -7,17 +7,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use proto::{PublicKey, Tier};
-use relay_core::{Counters, Snapshot};
+use relay_core::{Counters, ParentSnapshot, Snapshot};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::address::{RelayAddress, Upstream};
 use crate::driver::{Handle, Stopped};
-use crate::parents::Troubles;
+use crate::parents::{Above, Up};
 use crate::relay::STORE;
 
 /// The version of the JSON form: another one means that a field was removed or means something else.
 pub const VERSION: u32 = 1;
+
+/// A parent through which traffic goes.
+pub const CONNECTED: &str = "connected";
+/// A parent with a link beside the one that is used.
+pub const STANDING_BY: &str = "standing by";
 
 /// How a relay is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +66,14 @@ pub struct Status {
 /// A relay above.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
-    /// Where.
+    /// `HOST:PORT` or the domain, as configured.
     pub place: String,
-    /// `connected`, `greeting`, or `away`.
+    /// [`CONNECTED`], [`STANDING_BY`], `greeting`, or `away`.
     pub state: String,
-    /// Its tier, when it is connected.
+    /// `HOST:PORT` of the relay to which there is a link.
+    #[serde(default)]
+    pub relay: Option<String>,
+    /// Its tier, when there is a link.
     pub tier: Option<String>,
     /// The farthest tier that it reaches, when it is connected.
     pub reach: Option<String>,
@@ -128,8 +136,8 @@ pub struct View {
     pub parents: Vec<Upstream>,
     /// Its directory.
     pub directory: PathBuf,
-    /// Why relays above are away.
-    pub troubles: watch::Receiver<Troubles>,
+    /// How the relays above are.
+    pub above: watch::Receiver<Above>,
     /// When it began.
     pub began: Instant,
 }
@@ -170,42 +178,59 @@ impl View {
         })
     }
 
-    /// The configured ones in their order, then the one that is connected if it is none of them.
+    /// The configured ones in their order, each with all relays to which it leads and that are up; then
+    /// those that are up and that nothing leads to any more.
     fn parents(&self, snapshot: &Snapshot) -> Vec<Parent> {
         let current = snapshot.parent.as_ref();
-        let away = |place: &str, error: Option<&str>| Parent {
-            place: place.to_owned(),
-            error: error.map(str::to_owned),
-            state: "away".into(),
-            tier: None,
-            reach: None,
-            subscriptions: 0,
-            in_flight: 0,
-        };
-        let troubles = self.troubles.borrow().clone();
-        let configured = self.parents.iter();
-        let mut parents: Vec<Parent> = configured
-            .map(|parent| away(parent.place(), troubles.of(parent, &self.parents)))
-            .collect();
-        let Some(current) = current else {
-            return parents;
-        };
-        let known = parents.iter().position(|p| p.place == current.relay);
-        let at = known.unwrap_or_else(|| {
-            parents.push(away(&current.relay, None));
-            parents.len() - 1
-        });
-        let greeted = current.tier.is_some();
-        parents[at] = Parent {
-            place: current.relay.clone(),
-            state: if greeted { "connected" } else { "greeting" }.into(),
-            tier: current.tier.map(|tier| tier.word().into()),
-            reach: current.tier.map(|_| current.reach.word().into()),
-            subscriptions: current.subscriptions,
-            in_flight: current.in_flight,
-            error: None,
-        };
+        let above = self.above.borrow().clone();
+        let mut parents = Vec::new();
+        for upstream in &self.parents {
+            let relays = above.through(upstream);
+            let mut of_it: Vec<Parent> = relays
+                .map(|relay| linked(upstream.place(), relay, current))
+                .collect();
+            of_it.sort_by_key(|parent| parent.state != CONNECTED);
+            if of_it.is_empty() {
+                of_it.push(away(upstream.place(), above.trouble(upstream)));
+            }
+            parents.append(&mut of_it);
+        }
+        let others = above.others(&self.parents);
+        parents.extend(others.map(|relay| linked(&relay.place, relay, current)));
         parents
+    }
+}
+
+fn away(place: &str, error: Option<&str>) -> Parent {
+    Parent {
+        place: place.to_owned(),
+        state: "away".into(),
+        relay: None,
+        tier: None,
+        reach: None,
+        subscriptions: 0,
+        in_flight: 0,
+        error: error.map(str::to_owned),
+    }
+}
+
+/// A relay with a link to it; the node knows of the one that is used.
+fn linked(place: &str, relay: &Up, used: Option<&ParentSnapshot>) -> Parent {
+    let used = used.filter(|used| used.relay == relay.place);
+    let greeted = used.filter(|used| used.tier.is_some());
+    let state = match (used, greeted) {
+        (_, Some(_)) => CONNECTED,
+        (Some(_), None) => "greeting",
+        (None, None) => STANDING_BY,
+    };
+    Parent {
+        state: state.into(),
+        relay: Some(relay.place.clone()),
+        tier: Some(relay.tier.word().into()),
+        reach: greeted.map(|used| used.reach.word().into()),
+        subscriptions: used.map_or(0, |used| used.subscriptions),
+        in_flight: used.map_or(0, |used| used.in_flight),
+        ..away(place, None)
     }
 }
 

@@ -17,6 +17,7 @@ mod kills;
 mod laptops;
 mod machine;
 mod main_job;
+mod moves;
 mod narrow;
 mod network;
 mod outsider;

@@ -1,5 +1,5 @@
-//! An organisation whose grant asks for long prefixes: its own devices work as ever, and nobody watches
-//! more than a team's path at once.
+//! An organisation whose grant asks for long prefixes, at a relay that serves no prefix of several
+//! organisations: its own devices work as ever, and nobody watches more than a team's path at once.
 
 use proto::{Name, Order, Prefix, Registration, Start};
 use serde_json::Value;
@@ -15,7 +15,10 @@ fn an_organisation_may_forbid_short_prefixes_of_its_names() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("origin");
     let place = directory.to_str().unwrap();
-    let (_relay, address, _) = tree::relay(folder.path(), "origin", "127.0.0.1:0", &[]).unwrap();
+    let config = folder.path().join("relay.toml");
+    std::fs::write(&config, "[limits]\nprefix_bits = 58\n").unwrap();
+    let more = ["--config", config.to_str().unwrap()];
+    let (_relay, address, _) = tree::relay(folder.path(), "origin", "127.0.0.1:0", &more).unwrap();
     let register = [
         "org",
         "register",
@@ -60,13 +63,17 @@ fn an_organisation_may_forbid_short_prefixes_of_its_names() {
         let mut link = client(&address).await;
         let team = Prefix::of(name, Name::TEAM_BITS);
         link.subscribe(team, Start::All, all).await.unwrap();
-        let short = Prefix::of(name, 58);
-        link.subscribe(short, Start::All, all).await.unwrap();
-        let reason = end_of(&mut link).await;
-        assert!(reason.contains("a prefix that is shorter than"), "{reason}");
+        // The whole origin, two organisations, this one, and all but a team's path.
+        for bits in [24, 57, 58, 77] {
+            let mut link = client(&address).await;
+            let short = Prefix::of(name, bits);
+            link.subscribe(short, Start::All, all).await.unwrap();
+            let reason = end_of(&mut link).await;
+            assert!(reason.contains("a prefix that is shorter than"), "{reason}");
+        }
     });
     let status = ["status", "--json", "--directory", place];
     let told = command("treeline-relay", &status).stdout;
     let told: Value = serde_json::from_slice(&told).unwrap();
-    assert_eq!(told["counters"]["misbehaved"]["prefix_too_short"], 1);
+    assert_eq!(told["counters"]["misbehaved"]["prefix_too_short"], 4);
 }

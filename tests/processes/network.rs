@@ -89,7 +89,7 @@ impl World {
             }
         }
         let founder = &members[MEMBERS[0]];
-        let team = founder.found(&registration, &between);
+        let team = founder.found(&registration, &[&between]);
         let others = || members.iter().filter(|one| one.name != founder.name);
         others().for_each(|one| one.join(&founder.invite(team)));
         others().for_each(|one| founder.admit(team, one));

@@ -261,6 +261,14 @@ fn the_records_of_the_page_lead_to_a_relay() {
     until("the parent is connected", || {
         status(&host, "local")["ready"] == true
     });
+    let parents = &status(&host, "local")["parents"];
+    assert_eq!(parents.as_array().unwrap().len(), 1, "{parents}");
+    let parent = &parents[0];
+    assert_eq!(
+        (&parent["place"], &parent["state"]),
+        (&"example.org".into(), &"connected".into())
+    );
+    assert_eq!(parent["relay"], "127.0.0.1:4470");
 }
 
 /// The backup of the page, from the origin to a directory and from there to a relay below it.

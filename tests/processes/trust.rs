@@ -108,6 +108,7 @@ fn a_pin_is_in_force_without_a_restart() {
     relay_command(&low, &["trust", "remove", &name]);
     pin(shown);
     until("the parent is used", || status(&low)["ready"] == true);
+    assert_eq!(status(&low)["parents"][0]["state"], "connected");
     assert_eq!(status(&top)["links"], 1);
 
     relay_command(&low, &["trust", "remove", &name]);
@@ -174,7 +175,7 @@ fn a_record_signed_by_the_origin_needs_no_question() {
     let lan = Lan::new();
     let path = lan.folder.path();
     let alice = Member::new(&lan.desk, path, "alice");
-    alice.found(&lan.registration, &lan.above);
+    alice.found(&lan.registration, &[&lan.above]);
     alice.until("the relay is found", || {
         alice.sees(&lan.local_key) == Some(Standing::Unknown)
     });

@@ -150,7 +150,7 @@ fn a_relay_that_was_heard_of_is_used_only_with_a_known_key() {
             origins,
             ..Plan::default()
         });
-        search.hear(heard(record));
+        search.hear(heard(record), trust);
         let (used, asked) = search.judge(trust);
         (
             used.iter().any(|it| it.address.place == "10.0.0.1:4470"),

@@ -1,11 +1,12 @@
-//! `check-config`: each value in force and where it came from, and every mistake with its place.
+//! `check-config`: each value in force and where it came from, and every mistake and
+//! every doubt with its place.
 
 use serde_json::json;
 
 use super::{Failure, print};
-use crate::config::{Checked, Options, check as look};
+use crate::config::{Checked, Fault, Options, check as look};
 
-/// Prints the values, and the mistakes on stderr, one per line.
+/// Prints the values, and on stderr the mistakes and warnings, one per line.
 ///
 /// # Errors
 /// [`Failure::Said`] with 15 when there is a mistake.
@@ -21,6 +22,9 @@ pub fn check(options: &Options, json: bool) -> Result<(), Failure> {
                 "{:width$}  {}  ({})",
                 setting.name, setting.value, setting.source
             ))?;
+        }
+        for warning in &checked.warnings {
+            eprintln!("treeline-relay: warning: {warning}");
         }
         for fault in &checked.faults {
             eprintln!("treeline-relay: {fault}");
@@ -40,15 +44,17 @@ fn object(checked: &Checked) -> serde_json::Value {
             "source": setting.source.to_string(),
         })
     });
-    let errors = checked.faults.iter().map(|fault| {
-        json!({
-            "source": fault.source.as_ref().map(ToString::to_string),
-            "error": fault.text,
-        })
-    });
+    let told = |faults: &[Fault], what: &str| {
+        let faults = faults.iter().map(|fault| {
+            let source = fault.source.as_ref().map(ToString::to_string);
+            json!({"source": source, what: fault.text})
+        });
+        faults.collect::<Vec<_>>()
+    };
     json!({
         "version": 1,
         "settings": settings.collect::<Vec<_>>(),
-        "errors": errors.collect::<Vec<_>>(),
+        "errors": told(&checked.faults, "error"),
+        "warnings": told(&checked.warnings, "warning"),
     })
 }

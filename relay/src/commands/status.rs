@@ -103,7 +103,11 @@ fn text(status: &Status) -> String {
                 None => parent.state.clone(),
             },
         };
-        lines.push(format!("parent         {} {what}", parent.place));
+        let place = match &parent.relay {
+            Some(relay) if *relay != parent.place => format!("{} ({relay})", parent.place),
+            _ => parent.place.clone(),
+        };
+        lines.push(format!("parent         {place} {what}"));
     }
     let (store, counters) = (&status.store, &status.counters);
     lines.extend([

@@ -5,6 +5,9 @@ use proto::Prefix;
 use relay_core::{Limits, Retention};
 use serde::{Deserialize, Serialize};
 
+/// What a device's message asks for: endpoint-secure's `feed`, a year.
+const MESSAGE_LIFE_SECONDS: u64 = 31_536_000;
+
 /// The `[limits]` table. The defaults are those of [`Limits`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -95,6 +98,21 @@ impl LimitsTable {
             .find_map(|(holds, mistake)| (!holds).then_some(mistake))
     }
 
+    /// What is allowed and costs more than it may seem, in one line for people.
+    pub fn warning(&self) -> Option<&'static str> {
+        match self.chunk_life_seconds {
+            ..MESSAGE_LIFE_SECONDS => Some(
+                "chunk_life_seconds is below 31536000 (365 days), for which messages ask: they are \
+                 refused (TooLongLived), and so are revocations of devices",
+            ),
+            life if life < proto::limits::LIFE_MS / 1000 => Some(
+                "chunk_life_seconds is below 34560000 (400 days), for which revocations of devices \
+                 ask: they are refused (TooLongLived)",
+            ),
+            _ => None,
+        }
+    }
+
     /// The node's limits with these retentions.
     ///
     /// # Errors
@@ -146,6 +164,14 @@ mod tests {
             table.mistake().unwrap_or_default()
         };
         assert!(table(&|t| t.chunk_life_seconds = 0).contains("chunk_life_seconds"));
+        let life = |chunk_life_seconds| LimitsTable {
+            chunk_life_seconds,
+            ..LimitsTable::default()
+        };
+        let warned = |days: u64| life(86_400 * days).warning().unwrap_or_default();
+        assert!(warned(364).contains("messages"));
+        assert!(warned(365).contains("revocations") && !warned(365).contains("messages"));
+        assert_eq!(LimitsTable::default().warning(), None);
         assert!(table(&|t| t.prefix_bits = 79).contains("prefix_bits"));
         assert!(table(&|t| t.window_bytes = 1).contains("window_bytes"));
         assert!(table(&|t| t.grants = 0).contains("grants"));

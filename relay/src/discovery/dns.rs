@@ -4,6 +4,7 @@
 //! Nothing here is authenticated: who answers for the domain can lead to any relay. Keys in TXT records
 //! are good for a first contact with a domain that somebody has named, and for no more.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -63,6 +64,14 @@ pub struct Answer {
     pub origins: Vec<PublicKey>,
     /// How long this may be used.
     pub valid: Duration,
+}
+
+impl Answer {
+    /// The keys of its relays; all of them have the fixed one, if there is one.
+    pub fn keys(&self, fixed: Option<PublicKey>) -> BTreeSet<PublicKey> {
+        let relays = self.relays.iter();
+        relays.filter_map(|relay| fixed.or(relay.key)).collect()
+    }
 }
 
 impl Names {

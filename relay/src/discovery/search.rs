@@ -14,7 +14,7 @@ use super::dns::{Answer, Names};
 use super::mdns::{self, Advert, Found, Heard, Interfaces};
 use crate::address::{RelayAddress, Upstream};
 use crate::driver::now;
-use crate::parents::{Candidate, Offer, Rank, Troubles};
+use crate::parents::{Above, Candidate, Offer, Rank};
 use crate::pins::{Pins, Verdict};
 
 /// Relays of the local network that are remembered, at most.
@@ -102,14 +102,14 @@ pub async fn search(
     mut trust: watch::Receiver<Trust>,
     offer: watch::Sender<Offer>,
     strangers: watch::Sender<Vec<Stranger>>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
 ) {
     let (answers, mut answered) = mpsc::channel(8);
     let mut lookups = tokio::task::JoinSet::new();
     for (index, upstream) in plan.upstreams.iter().enumerate() {
-        if let Upstream::Domain { name, .. } = upstream {
-            let domain = (index, name.clone());
-            let follow = follow(domain, plan.dns, answers.clone(), troubles.clone());
+        if let Upstream::Domain { name, key } = upstream {
+            let domain = (index, name.clone(), *key);
+            let follow = follow(domain, plan.dns, answers.clone(), above.clone());
             lookups.spawn(follow);
         }
     }
@@ -139,7 +139,7 @@ pub async fn search(
         offer.send_if_modified(|old| std::mem::replace(old, found.clone()) != found);
         let changed = unknown.iter().filter(|it| it.standing == Standing::Changed);
         let changed = changed.map(ToString::to_string).collect();
-        troubles.send_modify(|troubles| troubles.blocked(changed));
+        above.send_modify(|above| above.blocked(changed));
         strangers.send_if_modified(|old| std::mem::replace(old, unknown.clone()) != unknown);
         let heard = async {
             match &mut browser {
@@ -149,7 +149,7 @@ pub async fn search(
         };
         tokio::select! {
             heard = heard => match heard {
-                Some(heard) => search.hear(heard),
+                Some(heard) => search.hear(heard, &trust.borrow()),
                 None => browser = None,
             },
             Some((index, answer)) = answered.recv() => {
@@ -163,10 +163,10 @@ pub async fn search(
 
 /// Looks a domain up again and again.
 async fn follow(
-    (index, domain): (usize, String),
+    (index, domain, fixed): (usize, String, Option<PublicKey>),
     server: Option<SocketAddr>,
     answers: mpsc::Sender<(usize, Answer)>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
 ) {
     let mut pause = AGAIN.0;
     loop {
@@ -174,8 +174,11 @@ async fn follow(
             Ok(names) => names.relays(&domain).await,
             Err(error) => Err(error),
         };
-        let failure = answer.as_ref().err().map(ToString::to_string);
-        troubles.send_modify(|troubles| troubles.looked_up(&domain, failure));
+        let said = match &answer {
+            Ok(answer) => Ok(answer.keys(fixed)),
+            Err(error) => Err(error.to_string()),
+        };
+        above.send_modify(|above| above.looked_up(&domain, said));
         let wait = match answer {
             Ok(answer) => {
                 pause = AGAIN.0;
@@ -204,8 +207,8 @@ impl Search {
         }
     }
 
-    /// Takes what was heard on the local network.
-    pub fn hear(&mut self, heard: Heard) {
+    /// Takes what was heard on the local network. When there are too many, strangers go first.
+    pub fn hear(&mut self, heard: Heard, trust: &Trust) {
         match heard {
             Heard::Gone(name) => {
                 self.found.remove(&name);
@@ -218,14 +221,46 @@ impl Search {
                     .map(|key| key.origin_id())
                     .collect();
                 let serves = found.advert.origins.iter().any(|id| ids.contains(id));
-                let room = self.found.len() < FOUND || self.found.contains_key(&found.name);
-                if serves && room && self.is_above(&found) {
+                self.found.remove(&found.name);
+                if serves && self.is_above(&found) && self.make_room(&found, trust) {
                     self.found.insert(found.name.clone(), found);
-                } else {
-                    self.found.remove(&found.name);
                 }
             }
         }
+    }
+
+    /// Whether there is room for it, or another one counts less and has gone.
+    fn make_room(&mut self, newcomer: &Found, trust: &Trust) -> bool {
+        if self.found.len() < FOUND {
+            return true;
+        }
+        let configured = self.configured();
+        let worth = |found: &Found| match self.verdict(found, trust, &configured) {
+            Verdict::Unknown => 0,
+            // Somebody has to be told of it.
+            Verdict::Changed(_) => 1,
+            Verdict::Pinned => 2,
+        };
+        let own = worth(newcomer);
+        let less = |found: &Found| own > 0 && worth(found) < own;
+        let mut others = self.found.values();
+        let other = others.find(|found| less(found)).map(|it| it.name.clone());
+        other.is_some_and(|name| self.found.remove(&name).is_some())
+    }
+
+    /// The keys that the configuration names, and its domains.
+    fn configured(&self) -> BTreeSet<PublicKey> {
+        let mut keys = BTreeSet::new();
+        for (index, upstream) in self.plan.upstreams.iter().enumerate() {
+            match upstream {
+                Upstream::Relay(address) => drop(keys.insert(address.key)),
+                Upstream::Domain { key, .. } => {
+                    let answer = self.domains.get(&index);
+                    keys.extend(answer.iter().flat_map(|answer| answer.keys(*key)));
+                }
+            }
+        }
+        keys
     }
 
     /// Not we ourselves; and of devices, only the one with the smallest key is everybody's parent.
@@ -262,26 +297,29 @@ impl Search {
         }
         let configured: BTreeSet<PublicKey> = candidates.iter().map(|it| it.address.key).collect();
         for found in self.found.values() {
-            let key = found.advert.key;
-            let verdict = match trust.pins.judge(&found.name, key) {
-                // A person's word goes before the origin's.
-                Verdict::Unknown if trust.refused.contains(&key) => Verdict::Unknown,
-                Verdict::Unknown
-                    if configured.contains(&key) || self.is_recorded(&found.advert) =>
-                {
-                    Verdict::Pinned
-                }
-                other => other,
-            };
+            let verdict = self.verdict(found, trust, &configured);
             let places = found.places.iter().cloned();
             self.admit(
-                (&found.name, key, verdict),
+                (&found.name, found.advert.key, verdict),
                 (places.collect(), rank(found.advert.tier, FOUND_ORDER)),
                 trust,
                 (&mut candidates, &mut strangers),
             );
         }
         (candidates, strangers)
+    }
+
+    /// Whether one who was heard on the local network may be used.
+    fn verdict(&self, found: &Found, trust: &Trust, configured: &BTreeSet<PublicKey>) -> Verdict {
+        let key = found.advert.key;
+        match trust.pins.judge(&found.name, key) {
+            // A person's word goes before the origin's.
+            Verdict::Unknown if trust.refused.contains(&key) => Verdict::Unknown,
+            Verdict::Unknown if configured.contains(&key) || self.is_recorded(&found.advert) => {
+                Verdict::Pinned
+            }
+            other => other,
+        }
     }
 
     /// Whether one of our origins says that it is its relay.
@@ -363,6 +401,7 @@ fn rank(tier: Tier, order: u16) -> Rank {
 mod tests {
     use super::*;
     use crate::pins::Pin;
+    use proto::{RelayRecord, Signer};
 
     const ORIGIN: PublicKey = PublicKey([9; 32]);
 
@@ -407,7 +446,7 @@ mod tests {
     #[test]
     fn who_was_only_heard_of_is_a_stranger_until_somebody_trusts_it() {
         let mut search = searching(&[]);
-        search.hear(heard("ward", 1, Tier::Local));
+        search.hear(heard("ward", 1, Tier::Local), &Trust::default());
         let (used, asked) = search.judge(&Trust::default());
         assert!(used.is_empty());
         assert_eq!(
@@ -427,7 +466,7 @@ mod tests {
     #[test]
     fn a_changed_key_blocks_and_is_said() {
         let mut search = searching(&[]);
-        search.hear(heard("ward", 2, Tier::Local));
+        search.hear(heard("ward", 2, Tier::Local), &Trust::default());
         let (used, asked) = search.judge(&pinned("ward", 1));
         assert!(used.is_empty());
         assert_eq!(
@@ -439,7 +478,7 @@ mod tests {
     #[test]
     fn a_configured_relay_is_known_by_its_key_wherever_it_is_heard() {
         let mut search = searching(&[format!("relay.example.org:1#{}", key(1).to_hex())]);
-        search.hear(heard("ward", 1, Tier::Local));
+        search.hear(heard("ward", 1, Tier::Local), &Trust::default());
         let (used, asked) = search.judge(&Trust::default());
         assert_eq!((used.len(), asked.len()), (2, 0));
     }
@@ -447,14 +486,14 @@ mod tests {
     #[test]
     fn other_origins_we_ourselves_and_larger_devices_are_not_above_us() {
         let mut search = searching(&[]);
-        search.hear(heard("we", 5, Tier::Local));
-        search.hear(heard("larger", 6, Tier::Device));
-        search.hear(heard("smaller", 4, Tier::Device));
+        search.hear(heard("we", 5, Tier::Local), &Trust::default());
+        search.hear(heard("larger", 6, Tier::Device), &Trust::default());
+        search.hear(heard("smaller", 4, Tier::Device), &Trust::default());
         search.plan.origins = vec![key(8)];
-        search.hear(heard("foreign", 1, Tier::Local));
+        search.hear(heard("foreign", 1, Tier::Local), &Trust::default());
         let names: Vec<_> = search.found.keys().collect();
         assert_eq!(names, ["smaller"]);
-        search.hear(Heard::Gone("smaller".into()));
+        search.hear(Heard::Gone("smaller".into()), &Trust::default());
         assert!(search.found.is_empty());
     }
 
@@ -462,9 +501,45 @@ mod tests {
     fn strangers_fill_a_table_and_no_more() {
         let mut search = searching(&[]);
         for number in 0..100 {
-            search.hear(heard(&format!("relay {number}"), 1, Tier::Local));
+            search.hear(
+                heard(&format!("relay {number}"), 1, Tier::Local),
+                &Trust::default(),
+            );
         }
         assert_eq!(search.found.len(), FOUND);
+    }
+
+    #[test]
+    fn whoever_is_known_gets_the_place_of_a_stranger() {
+        let origin = Signer::from_seed(&[9; 32]);
+        let mut search = searching(&[format!("relay.example.org:1#{}", key(2).to_hex())]);
+        search.plan.origins.push(origin.public_key());
+        let trust = pinned("ward", 1);
+        for number in 0..FOUND {
+            let stranger = heard(&format!("a {number}"), 4, Tier::Local);
+            search.hear(stranger, &trust);
+        }
+        let mut recorded = heard("recorded", 3, Tier::Local);
+        if let Heard::Here(found) = &mut recorded {
+            let until = now().plus_millis(86_400_000);
+            found.advert.record = RelayRecord::sign(&origin, key(3), until).ok();
+        }
+        search.hear(heard("ward", 1, Tier::Local), &trust);
+        search.hear(heard("configured", 2, Tier::Local), &trust);
+        search.hear(recorded, &trust);
+        search.hear(heard("b", 4, Tier::Local), &trust);
+        assert_eq!(search.found.len(), FOUND);
+        let (used, _) = search.judge(&trust);
+        let heard: BTreeSet<_> = used.iter().map(|it| it.address.place.as_str()).collect();
+        let all = [
+            "10.0.0.1:1",
+            "10.0.0.2:1",
+            "10.0.0.3:1",
+            "relay.example.org:1",
+        ];
+        assert_eq!(heard, all.into());
+        // Of those who count alike the first stay.
+        assert!(!search.found.contains_key("b"));
     }
 
     #[test]

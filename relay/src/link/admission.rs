@@ -1,9 +1,11 @@
 //! Who may connect: counts connections and handshakes, in all and by address, and gives a place or
 //! does not. It sees addresses only; keys come later, and rights by grants.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
 
 use super::settings::Settings;
 
@@ -17,8 +19,17 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Counts {
     open: usize,
+    /// In the order in which they began: whose, and what tells it that it has lost its place.
+    handshakes: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
+    begun: u64,
+    by_address: HashMap<IpAddr, Share>,
+}
+
+/// What one address has.
+#[derive(Debug, Default, Clone, Copy)]
+struct Share {
+    open: usize,
     handshakes: usize,
-    by_address: HashMap<IpAddr, usize>,
 }
 
 /// What becomes of somebody who wants to connect.
@@ -37,7 +48,8 @@ pub enum Verdict {
 pub struct Place {
     counts: Arc<Mutex<Counts>>,
     address: IpAddr,
-    shakes_hands: bool,
+    /// The number of its handshake, and how it hears that it has lost its place.
+    shaking: Option<(u64, oneshot::Receiver<()>)>,
     window: u32,
 }
 
@@ -59,24 +71,29 @@ impl Admission {
     pub fn ask(&self, remote: IpAddr, proven: bool) -> Verdict {
         let address = network(remote);
         let mut counts = lock(&self.counts);
-        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        let own = counts.by_address.get(&address).copied().unwrap_or_default();
+        let handshakes = counts.handshakes.len();
+        let share = self.settings.handshakes_per_address();
         if counts.open >= self.settings.connections
-            || counts.handshakes >= self.settings.handshakes
-            || of_address >= self.settings.connections_per_address
+            || own.open >= self.settings.connections_per_address
+            || own.handshakes >= share && proven
         {
             return Verdict::Refuse;
         }
-        if counts.handshakes >= self.settings.retry_above && !proven {
+        // Whoever pretends to be at an address must not use up what is its own.
+        let crowded =
+            handshakes >= self.settings.retry_above || own.handshakes >= share.div_ceil(2);
+        if crowded && !proven {
             return Verdict::Prove;
         }
+        if handshakes >= self.settings.handshakes && !counts.make_room(own) {
+            return Verdict::Refuse;
+        }
         let window = self.settings.window(counts.open);
-        counts.open += 1;
-        counts.handshakes += 1;
-        counts.by_address.insert(address, of_address + 1);
         Verdict::Welcome(Place {
+            shaking: Some(counts.begin(address)),
             counts: self.counts.clone(),
             address,
-            shakes_hands: true,
             window,
         })
     }
@@ -87,11 +104,55 @@ impl Admission {
     }
 }
 
+impl Counts {
+    fn begin(&mut self, address: IpAddr) -> (u64, oneshot::Receiver<()>) {
+        let (told, lost) = oneshot::channel();
+        self.begun += 1;
+        self.open += 1;
+        self.handshakes.insert(self.begun, (address, told));
+        let share = self.by_address.entry(address).or_default();
+        share.open += 1;
+        share.handshakes += 1;
+        (self.begun, lost)
+    }
+
+    /// Ends the oldest handshake of the address that has most, if it stays ahead of the newcomer's.
+    fn make_room(&mut self, newcomer: Share) -> bool {
+        let most = self.by_address.values().map(|share| share.handshakes).max();
+        let most = most.filter(|most| *most > newcomer.handshakes + 1);
+        let oldest = self.handshakes.iter().find_map(|(number, (address, _))| {
+            let share = self.by_address.get(address)?;
+            (Some(share.handshakes) == most).then_some(*number)
+        });
+        oldest.is_some_and(|number| {
+            self.end_handshake(number);
+            true
+        })
+    }
+
+    /// It is over, or it has lost its place: then its side hears of it.
+    fn end_handshake(&mut self, number: u64) {
+        if let Some((address, _)) = self.handshakes.remove(&number)
+            && let Some(share) = self.by_address.get_mut(&address)
+        {
+            share.handshakes -= 1;
+        }
+    }
+}
+
 impl Place {
     /// The handshake is done.
     pub fn established(&mut self) {
-        if std::mem::take(&mut self.shakes_hands) {
-            lock(&self.counts).handshakes -= 1;
+        if let Some((number, _)) = self.shaking.take() {
+            lock(&self.counts).end_handshake(number);
+        }
+    }
+
+    /// Waits until another one gets this place, while it shakes hands.
+    pub async fn lost(&mut self) {
+        match &mut self.shaking {
+            Some((_, lost)) => drop(lost.await),
+            None => std::future::pending().await,
         }
     }
 
@@ -106,9 +167,9 @@ impl Drop for Place {
         self.established();
         let mut counts = lock(&self.counts);
         counts.open -= 1;
-        if let Some(count) = counts.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = counts.by_address.get_mut(&self.address) {
+            share.open -= 1;
+            if share.open == 0 {
                 counts.by_address.remove(&self.address);
             }
         }
@@ -183,8 +244,49 @@ mod tests {
         assert!(matches!(fourth, Verdict::Refuse));
         places.push(place(admission.ask(address("2001:db8:0:1::3"), true)));
         places.push(place(admission.ask(address("10.0.0.1"), true)));
+        places[4].established();
         // The same address, as a socket of both families sees it.
         places.push(place(admission.ask(address("::ffff:10.0.0.1"), true)));
-        assert_eq!(lock(&admission.counts).by_address[&address("10.0.0.1")], 2);
+        let share = lock(&admission.counts).by_address[&address("10.0.0.1")];
+        assert_eq!((share.open, share.handshakes), (2, 1));
+    }
+
+    #[test]
+    fn an_address_cannot_fill_the_handshakes_and_pretenders_not_its_share() {
+        let admission = Admission::new(Settings {
+            handshakes: 32,
+            retry_above: 32,
+            ..Settings::default()
+        });
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(address);
+        let pretended: Vec<_> = (0..2).map(|_| place(admission.ask(one, false))).collect();
+        assert!(matches!(admission.ask(one, false), Verdict::Prove));
+        let proven: Vec<_> = (0..2).map(|_| place(admission.ask(one, true))).collect();
+        assert!(matches!(admission.ask(one, true), Verdict::Refuse));
+        drop(place(admission.ask(other, false)));
+        drop((pretended, proven));
+        drop(place(admission.ask(one, true)));
+    }
+
+    #[tokio::test]
+    async fn when_all_are_taken_the_oldest_of_who_has_most_makes_room() {
+        let admission = Admission::new(Settings {
+            handshakes: 16,
+            retry_above: 0,
+            ..Settings::default()
+        });
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let mut all: Vec<_> = (0..16)
+            .map(|n| place(admission.ask(ip(n / 2), true)))
+            .collect();
+        let newcomer = place(admission.ask(ip(99), true));
+        all[0].lost().await;
+        drop(all.remove(0));
+        // Nobody has two more than one who has one.
+        assert!(matches!(admission.ask(ip(99), true), Verdict::Refuse));
+        drop(newcomer);
+        drop(all);
+        assert_eq!(admission.open(), 0);
+        assert!(lock(&admission.counts).handshakes.is_empty());
     }
 }

@@ -172,7 +172,8 @@ impl Door {
             let (sink, source) = connection.accept_bi().await?;
             Ok::<_, quinn::ConnectionError>((connection, sink, source))
         };
-        let Some((connection, sink, source)) = self.in_time(remote, shake_hands).await else {
+        let shaken = self.in_time(remote, &mut place, shake_hands).await;
+        let Some((connection, sink, source)) = shaken else {
             return;
         };
         place.established();
@@ -190,7 +191,8 @@ impl Door {
         (remote, mut place): (SocketAddr, Place),
         handle: &Handle,
     ) {
-        let Some(stream) = self.in_time(remote, tcp::accept(stream, &self.tls)).await else {
+        let accepted = tcp::accept(stream, &self.tls);
+        let Some(stream) = self.in_time(remote, &mut place, accepted).await else {
             return;
         };
         place.established();
@@ -204,10 +206,14 @@ impl Door {
     async fn in_time<T, E>(
         &self,
         remote: SocketAddr,
+        place: &mut Place,
         shake_hands: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
         let limit = self.admission.settings().handshake();
-        let done = timeout(limit, shake_hands).await.ok().and_then(Result::ok);
+        let done = tokio::select! {
+            done = timeout(limit, shake_hands) => done.ok().and_then(Result::ok),
+            () = place.lost() => None,
+        };
         if done.is_none() {
             tracing::debug!(%remote, "a handshake failed");
         }

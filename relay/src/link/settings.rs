@@ -14,10 +14,11 @@ pub struct Settings {
     pub connections: usize,
     /// Connections of one address, or of one /64 of IPv6. Default 1,024: many may share an address.
     pub connections_per_address: usize,
-    /// Handshakes at the same time. Default 512; each costs about 20 KB and half a millisecond of CPU.
+    /// Handshakes at the same time, and an eighth of them of one address, or of one /64 of IPv6. Default
+    /// 512; each costs about 20 KB and half a millisecond of CPU.
     pub handshakes: usize,
     /// Handshakes above which a QUIC client has to show first that its address is its own (Retry),
-    /// which costs it a round trip. Default 64.
+    /// which costs it a round trip; for an address, above half of its share too. Default 64.
     pub retry_above: usize,
     /// Milliseconds that a handshake may take. Default 5,000.
     pub handshake_ms: u64,
@@ -35,6 +36,8 @@ pub struct Settings {
     pub windows_total_bytes: u64,
 }
 
+/// Of how many addresses at least there are handshakes when there is no room for more.
+const ADDRESSES: usize = 8;
 /// The least that a connection gets: one frame.
 pub const LEAST_WINDOW_BYTES: u32 = 64 * 1024;
 
@@ -92,6 +95,11 @@ impl Settings {
             window /= 2;
         }
         window
+    }
+
+    /// Handshakes of one address at the same time.
+    pub fn handshakes_per_address(&self) -> usize {
+        (self.handshakes / ADDRESSES).max(1)
     }
 
     pub(super) fn handshake(&self) -> Duration {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Action, Parents, Rank, Troubles};
+use super::{Above, Action, Parents, Rank, Up};
 use crate::address::RelayAddress;
 use crate::discovery::race;
 use crate::driver::{Handle, Stopped};
@@ -58,7 +58,7 @@ pub struct Offer {
 }
 
 enum Outcome {
-    Connected(Tier, Ear),
+    Connected(Up, Ear),
     Failed(String),
     Lost,
 }
@@ -90,12 +90,12 @@ struct Shell<'a> {
     tasks: BTreeMap<PublicKey, Task>,
     running: JoinSet<()>,
     reports: mpsc::Sender<Report>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
     number: u64,
 }
 
 /// Keeps the nearest of these relays as the node's parent, and another beside it, for ever. The
-/// relays may change meanwhile. Why those that are not connected are not is told to `troubles`.
+/// relays may change meanwhile. How each of them is is told to `above`.
 ///
 /// # Errors
 /// [`Stopped`] when there is no node any more.
@@ -103,7 +103,7 @@ pub async fn keep(
     handle: &Handle,
     own: &Signer,
     mut offers: watch::Receiver<Offer>,
-    troubles: watch::Sender<Troubles>,
+    above: watch::Sender<Above>,
 ) -> Result<(), Stopped> {
     let (reports, mut reported) = mpsc::channel(REPORTS);
     let mut seed = [0; 8];
@@ -119,7 +119,7 @@ pub async fn keep(
         tasks: BTreeMap::new(),
         running: JoinSet::new(),
         reports,
-        troubles,
+        above,
         number: 0,
     };
     let offered = offers.borrow_and_update().clone();
@@ -177,8 +177,8 @@ impl Shell<'_> {
             .map(|(key, _)| *key)
             .collect();
         self.places = places;
-        self.troubles
-            .send_modify(|troubles| troubles.only(|key| ranks.contains_key(key)));
+        self.above
+            .send_modify(|above| above.only(|key| ranks.contains_key(key)));
         self.parents.offer(&ranks, self.now_ms());
         if std::mem::replace(&mut self.trust, offer.trust) != offer.trust {
             self.parents.end_others(self.now_ms());
@@ -239,23 +239,21 @@ impl Shell<'_> {
             return;
         }
         match report.outcome {
-            Outcome::Connected(tier, ear) => {
+            Outcome::Connected(up, ear) => {
                 task.ear = Some(ear);
-                self.troubles
-                    .send_modify(|troubles| troubles.connected(key));
+                let tier = up.tier;
+                self.above.send_modify(|above| above.connected(key, up));
                 self.parents.connected(key, tier, now_ms);
             }
             Outcome::Failed(why) => {
                 tracing::info!("{why}");
-                self.troubles
-                    .send_modify(|troubles| troubles.failed(key, why));
+                self.above.send_modify(|above| above.failed(key, why));
                 self.tasks.remove(&key);
                 self.parents.failed(key, now_ms);
             }
             Outcome::Lost => {
                 let why = "the link has ended; it is made again".to_owned();
-                self.troubles
-                    .send_modify(|troubles| troubles.failed(key, why));
+                self.above.send_modify(|above| above.failed(key, why));
                 self.tasks.remove(&key);
                 self.parents.lost(key, now_ms);
             }
@@ -273,6 +271,9 @@ impl Shell<'_> {
     fn drop_link(&mut self, key: PublicKey) {
         if let Some(task) = self.tasks.remove(&key) {
             task.abort.abort();
+            if task.ear.is_some() {
+                self.above.send_modify(|above| above.dropped(key));
+            }
         }
     }
 
@@ -327,7 +328,11 @@ async fn link(
     };
     let (RelayAddress { place, key }, tier) = (standby.relay().clone(), standby.hello().tier);
     tracing::debug!(relay = place, tier = tier.word(), "a relay stands by");
-    tell.say(Outcome::Connected(tier, standby.ear())).await;
+    let up = Up {
+        place: place.clone(),
+        tier,
+    };
+    tell.say(Outcome::Connected(up, standby.ear())).await;
     let go = tokio::select! {
         told = told => told.is_ok(),
         () = standby.ended() => false,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use proto::Tier;
+use relay::client::Client;
 
 use crate::process::{PATIENCE, Process, chunk, client, goes_through, register};
 
@@ -87,14 +88,16 @@ fn cloud(directory: &Path, name: &str, origin: &Process) -> Process {
     Process::start(&directory.join(name), &more)
 }
 
+/// A free port for the server.
+fn port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
 #[test]
 fn relays_of_a_domain_are_used_by_priority_and_replaced_when_they_die() {
     let tree = Tree::start(cloud);
-    let port = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = port();
     let mut all = records("a", &tree.first, 10);
     all.extend(records("b", &tree.second, 20));
     let origin = &tree.origin.origin;
@@ -123,6 +126,51 @@ fn relays_of_a_domain_are_used_by_priority_and_replaced_when_they_die() {
             .publish_and_wait(&say(2), Tier::Origin)
             .await
             .unwrap();
+    };
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, story)
+            .await
+            .expect("in time")
+    });
+}
+
+#[test]
+fn after_a_reload_the_new_origins_and_the_new_server_count() {
+    let tree = Tree::start(cloud);
+    let origin = &tree.origin.origin;
+    let port = port();
+    let names =
+        |origin: &str| format!("--txt-record=_treeline._udp.{DOMAIN},treeline1 origin={origin}");
+    let mut all = records("a", &tree.first, 10);
+    all.push(names(origin));
+    let _server = Server::start(port, &all);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.toml");
+    let configure = |origin: &str, port: u16| {
+        let text = format!(
+            "tier = \"local\"\nparents = [\"{DOMAIN}\"]\norigins = [\"{origin}\"]\ndns = \"127.0.0.1:{port}\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    // The domain does not serve this origin.
+    configure(&"ab".repeat(32), port);
+    let more = ["--config", file.to_str().unwrap()];
+    let own = Process::start(&directory.path().join("own"), &more);
+    let signer = relay::tls::random_signer().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let story = async {
+        let address = own.address.parse().unwrap();
+        let mut client = Client::connect(&address, &signer).await.unwrap();
+        configure(origin, port);
+        own.signal("HUP");
+        goes_through(&mut client, &tree.first).await;
+        let other_port = self::port();
+        let mut all = records("b", &tree.second, 10);
+        all.push(names(origin));
+        let _other = Server::start(other_port, &all);
+        configure(origin, other_port);
+        own.signal("HUP");
+        goes_through(&mut client, &tree.second).await;
     };
     runtime.block_on(async {
         tokio::time::timeout(PATIENCE, story)

@@ -25,6 +25,31 @@ fn every_mistake_is_told_with_its_line() {
 }
 
 #[test]
+fn a_life_that_is_too_short_for_messages_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.toml");
+    fs::write(&file, "[limits]\nchunk_life_seconds = 86400\n").unwrap();
+    let look = ["check-config", "--config", file.to_str().unwrap()];
+    let said = output(&look);
+    let warning = text(&said.stderr);
+    assert_eq!(said.status.code(), Some(0), "{warning}");
+    assert!(warning.contains("line 2: [limits]: ") && warning.contains("messages"));
+    let said = output(&[&look[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let warnings = json["warnings"].as_array().unwrap();
+    assert_eq!(
+        (warnings.len(), &json["errors"]),
+        (1, &serde_json::json!([]))
+    );
+    assert!(
+        warnings[0]["warning"]
+            .as_str()
+            .unwrap()
+            .contains("messages")
+    );
+}
+
+#[test]
 fn every_value_says_where_it_came_from() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("relay.toml");

@@ -74,7 +74,61 @@ fn a_relay_is_ready_while_its_parent_is_there() {
         local.ask("/healthz").0.contains("200"),
         "it lives without a parent"
     );
-    assert_eq!(status(&low)["parents"][0]["state"], "away");
+    until("it is not away", || {
+        status(&low)["parents"][0]["state"] == "away"
+    });
+}
+
+#[test]
+fn a_second_parent_stands_by_and_a_third_is_not_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let origin = Process::start(&at("origin"), &[]);
+    let below = origin.below();
+    let mut more: Vec<&str> = below.iter().map(String::as_str).collect();
+    let cloud = [&more[..], &["--tier", "cloud"]].concat();
+    let clouds = ["one", "two"].map(|name| Process::start(&at(name), &cloud));
+    let parents = [&clouds[0], &clouds[1], &origin].map(|relay| relay.line("relay "));
+    let list = parents.join(",");
+    more[1] = &list;
+    let low = Process::start(&at("low"), &more);
+    let told = || status(&at("low"));
+    let states = || {
+        let parents = told()["parents"].as_array().unwrap().clone();
+        parents.into_iter().map(|parent| parent["state"].clone())
+    };
+    until("one is used, another beside it", || {
+        states().eq(["connected", "standing by", "away"])
+    });
+    let second = told()["parents"][1].clone();
+    let place = parents[1].split('#').next().unwrap();
+    assert_eq!(
+        (&second["place"], &second["relay"]),
+        (&place.into(), &place.into())
+    );
+    assert_eq!(
+        (&second["tier"], &second["reach"]),
+        (&"cloud".into(), &().into())
+    );
+    assert_eq!(second["error"], serde_json::Value::Null);
+    until("it says that the third is not needed", || {
+        let third = told()["parents"][2]["error"].clone();
+        third.as_str().is_some_and(|why| why.contains("not needed"))
+    });
+    let said = output(&["status", "--directory", at("low").to_str().unwrap()]);
+    let line = format!("parent         {place} standing by\n");
+    assert!(text(&said.stdout).contains(&line), "{}", text(&said.stdout));
+    let metrics = low.ask("/metrics").1;
+    for line in ["parents 3", "parents_connected 1", "parents_standing_by 1"] {
+        assert!(
+            metrics.contains(&format!("\ntreeline_relay_{line}\n")),
+            "{metrics}"
+        );
+    }
+    clouds[0].signal("KILL");
+    until("the other one is used", || {
+        states().eq(["away", "connected", "standing by"])
+    });
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::{Origin, run, soon};
 
 /// How many slow peers there are at once.
 const SLOW: usize = 1000;
+/// How many honest ones there are at once.
+const CROWD: usize = 300;
 
 /// Reads until the relay ends the connection.
 async fn ended(mut source: impl Source) {
@@ -41,12 +43,81 @@ fn whoever_does_not_finish_a_handshake_is_let_go_and_makes_room() {
         for _ in 0..12 {
             mute.push(TcpStream::connect(origin.socket()).await.unwrap());
         }
-        // All are ended: eight at once, four after their time.
+        // All are ended: eleven at once, the address's share after its time.
         for stream in &mut mute {
             let _ = soon(stream.read(&mut [0])).await;
         }
         let mut honest = origin.client().await;
         assert_eq!(soon(honest.fetch(&[Name(1)])).await.unwrap(), []);
+    });
+}
+
+/// One host opens more than it may of each address, all silent: whoever comes from elsewhere gets in.
+#[cfg(target_os = "linux")]
+#[test]
+fn silent_handshakes_of_one_host_keep_nobody_else_out() {
+    run(async {
+        let settings = Settings {
+            handshakes: 32,
+            retry_above: 8,
+            handshake_ms: 600_000,
+            ..Settings::default()
+        };
+        let (all, share) = (settings.handshakes, 4);
+        assert_eq!(share, settings.handshakes_per_address());
+        let origin = Origin::start(settings).await;
+        let mut held = silent(&origin, 2, all, share).await;
+        drop(origin.client().await);
+        // As many addresses as fill all places.
+        for address in 3..=9 {
+            held.extend(silent(&origin, address, 2 * share, share).await);
+        }
+        let mut honest = origin.client().await;
+        assert_eq!(soon(honest.fetch(&[Name(1)])).await.unwrap(), []);
+    });
+}
+
+/// So many silent connections of the address 127.0.0.N; returns those, of which there are as many as
+/// its share, that are let in.
+#[cfg(target_os = "linux")]
+async fn silent(origin: &Origin, n: u8, count: usize, share: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, n], 0).into()).unwrap();
+        held.push(soon(socket.connect(origin.socket())).await.unwrap());
+    }
+    for mut stream in held.split_off(share) {
+        let ended = soon(stream.read(&mut [0])).await;
+        assert!(matches!(ended, Ok(0) | Err(_)));
+    }
+    held
+}
+
+/// All devices behind one address come back at once, as after a restart of their relay.
+#[test]
+fn a_crowd_behind_one_address_gets_in() {
+    run(async {
+        let settings = Settings::default();
+        assert!(CROWD > 4 * settings.handshakes_per_address());
+        let origin = Origin::start(settings).await;
+        let began = std::time::Instant::now();
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..CROWD {
+            let address = origin.address().clone();
+            crowd.spawn(async move {
+                let own = relay::tls::random_signer().unwrap();
+                loop {
+                    if let Ok(client) = Client::connect(&address, &own).await {
+                        return client;
+                    }
+                    // The shortest pause of those who want a relay (`relay::parents`).
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+        let clients = soon(crowd.join_all()).await;
+        println!("{} came in within {:?}", clients.len(), began.elapsed());
     });
 }
 

@@ -26,10 +26,12 @@ pub struct Member {
 impl Member {
     /// Starts it on a machine.
     pub fn new(machine: &Machine, folder: &Path, name: &str) -> Self {
-        let directory = folder.join(name);
-        let endpoint = machine
-            .inside(|| Endpoint::start_for_test(&directory))
-            .unwrap();
+        machine.inside(|| Self::here(folder, name))
+    }
+
+    /// Starts it on this machine.
+    pub fn here(folder: &Path, name: &str) -> Self {
+        let endpoint = Endpoint::start_for_test(&folder.join(name)).unwrap();
         let passphrase = Passphrase::new(format!("{name} walks six miles before breakfast"));
         let create = Command::CreateProfile {
             passphrase: passphrase.clone(),
@@ -53,12 +55,12 @@ impl Member {
         answer.unwrap_or_else(|refusal| panic!("{}: {command:?}: {refusal}", self.name))
     }
 
-    /// Founds an organisation and a team.
-    pub fn found(&self, registration: &str, relay: &str) -> TeamId {
+    /// Founds an organisation with these relays, and a team.
+    pub fn found(&self, registration: &str, relays: &[&str]) -> TeamId {
         self.ask(&Command::CreateOrganisation {
             name: "Harbour Hospital".into(),
             registration: registration.trim().into(),
-            relays: vec![relay.into()],
+            relays: relays.iter().map(ToString::to_string).collect(),
         });
         let (name, suite) = ("Ward 3".into(), Suite::Classic);
         let Answer::Team(team) = self.ask(&Command::CreateTeam { name, suite }) else {

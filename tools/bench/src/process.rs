@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::link::Transport;
 
 /// What may be said to a relay that is to be loaded from one address, against its own defaults.
-const OPEN: &str = "[transport]\nconnections_per_address = 4096\n";
+const OPEN: &str = "[transport]\nconnections_per_address = 4096\nhandshakes = 4096\n";
 
 /// A relay's directory in its folder.
 const STORE: &str = "store";
