@@ -175,8 +175,9 @@ impl World {
         if let Note::Misbehaved { link, misbehaved } = note
             && let Some((wire, side)) = self.hosts[host].links.get(link).copied()
             && self.hosts[host].honest
-            && self.is_honest(self.wires[wire].ends[1 - side])
-            && *misbehaved != proto::Misbehaved::OverLimit
+            && let peer = self.wires[wire].ends[1 - side]
+            && self.is_honest(peer)
+            && (*misbehaved != proto::Misbehaved::OverLimit || !self.is_host(peer))
         {
             self.violated(
                 Promise::Civil,

@@ -15,6 +15,7 @@ mod answers;
 mod feed;
 mod fetch;
 mod grants;
+mod interest;
 mod limits;
 mod link;
 mod mend;
@@ -245,6 +246,8 @@ enum Work {
     Subscription(LinkId, u32),
     Fetch(LinkId, u32),
     Upward,
+    /// Subscriptions at the parent.
+    Interest,
     /// An answer to a question of RECONCILE.
     Answer(LinkId),
     /// Chunks that a peer wants after a RECONCILE.
@@ -347,6 +350,7 @@ impl<S: Store> Node<S> {
                 Work::Subscription(link, id) => self.serve_subscription(link, id),
                 Work::Fetch(link, id) => self.serve_fetch(link, id),
                 Work::Upward => self.send_upward(),
+                Work::Interest => self.serve_interest(),
                 Work::Answer(link) => self.serve_answer(link),
                 Work::Wish(link, id) => self.serve_wish(link, id),
                 Work::Walk => self.serve_walk(),
@@ -453,7 +457,7 @@ impl<S: Store> Node<S> {
         };
         let upstream = matches!(state.role, Role::Upstream { .. });
         match (state.hello.is_some(), upstream, frame) {
-            (_, _, Frame::Close { .. }) => self.close(link, Closed::Left),
+            (_, _, Frame::Close { .. }) => self.left(link),
             (false, _, Frame::Hello(hello)) => self.greeted(link, hello),
             (false, ..) | (_, _, Frame::Hello(_)) => {
                 self.misbehaved(link, Misbehaved::HelloMisplaced);
@@ -482,6 +486,15 @@ impl<S: Store> Node<S> {
             (_, true, Frame::Reconcile(said)) => self.reconcile_above(link, said),
             _ => self.misbehaved(link, Misbehaved::NotAllowed),
         }
+    }
+
+    fn left(&mut self, link: LinkId) {
+        if self.upstream.link() == Some(link)
+            && let Some(key) = self.upstream.key()
+        {
+            self.upstream.interest.parent_left(key);
+        }
+        self.close(link, Closed::Left);
     }
 
     fn greeted(&mut self, link: LinkId, hello: Hello) {
@@ -604,6 +617,7 @@ impl<S: Store> Node<S> {
             self.effects.push_back(Effect::Note(Note::Store(error)));
         }
         self.config.origins = origins;
+        self.ask_for_origins();
     }
 
     fn sweep(&mut self) {

@@ -1,5 +1,6 @@
 //! FETCH: chunks by name, once. What is not here is asked of the parent, once, and passed on
-//! (docs/protocol.md, "Fetch").
+//! (docs/protocol.md, "FETCH"). The parent is asked for a few at a time, because it closes a link that
+//! asks for more than it allows.
 
 use std::collections::BTreeSet;
 
@@ -65,15 +66,11 @@ impl<S: Store> Node<S> {
         }
         fetch.done = end;
         let finished = end == fetch.names.len();
-        let missing: Vec<Name> = if finished {
-            fetch.missing.iter().copied().collect()
-        } else {
-            Vec::new()
-        };
+        let all_here = fetch.missing.is_empty();
         self.send_fetched(link, id, &found);
         if !finished {
             self.work.push_back(Work::Fetch(link, id));
-        } else if missing.is_empty() || !self.fetch_above(link, id, missing) {
+        } else if all_here || !self.fetch_above(link, id) {
             self.end_fetch(link, id);
         }
     }
@@ -87,12 +84,27 @@ impl<S: Store> Node<S> {
         }
     }
 
-    fn fetch_above(&mut self, link: LinkId, id: u32, names: Vec<Name>) -> bool {
-        let Some((above, fetch)) = self.upstream.begin_fetch(Some((link, id))) else {
-            return false;
-        };
-        self.send(above, &Frame::Fetch { id: fetch, names });
-        true
+    /// Has the parent asked for what is missing here, now or when it has answered others.
+    fn fetch_above(&mut self, link: LinkId, id: u32) -> bool {
+        let waits = self.upstream.ready().is_some() && self.upstream.wait_to_fetch((link, id));
+        self.send_fetches();
+        waits
+    }
+
+    fn send_fetches(&mut self) {
+        while self.upstream.may_fetch()
+            && let Some((link, id)) = self.upstream.next_fetch()
+        {
+            let state = self.links.get(&link);
+            let Some(fetch) = state.and_then(|state| state.fetches.get(&id)) else {
+                continue;
+            };
+            let names = fetch.missing.iter().copied().collect();
+            let Some((above, fetch)) = self.upstream.begin_fetch(Some((link, id))) else {
+                return;
+            };
+            self.send(above, &Frame::Fetch { id: fetch, names });
+        }
     }
 
     /// A chunk that the parent sent for a fetch, now stored here.
@@ -120,6 +132,7 @@ impl<S: Store> Node<S> {
         if let Some((link, id)) = self.upstream.end_fetch(above_id) {
             self.end_fetch(link, id);
         }
+        self.send_fetches();
     }
 
     pub(super) fn end_fetch(&mut self, link: LinkId, id: u32) {

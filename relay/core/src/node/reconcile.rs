@@ -12,6 +12,7 @@ use proto::{
     Cursor, Frame, Holds, Listed, Misbehaved, Name, Part, Prefix, Reconcile, Span, Summary, limits,
 };
 
+use super::interest::ORIGIN_BITS;
 use super::{Effect, LinkId, Node, Note, Work};
 use crate::store::{Held, Progress, ResumePoint, Store, StoreError, StoreId};
 
@@ -24,9 +25,6 @@ const WISHES: usize = 4;
 /// How often a span may be divided: each time into parts of at most half its chunks, so that more
 /// than this is not honest.
 const DEPTH: u8 = 64;
-
-/// The leading bits of a name that say its origin.
-const ORIGIN_BITS: u8 = 24;
 
 /// How far the reconciliation with the present parent has come.
 pub(super) struct Walk {

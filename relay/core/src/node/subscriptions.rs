@@ -17,7 +17,7 @@ use crate::store::{Direction, Page, Scan, Store, StoreError};
 const SEEK_CHUNKS: usize = 512;
 
 /// The leading bits of a name that say its origin, application, path and organisation.
-const ORG_BITS: u8 = 58;
+pub(super) const ORG_BITS: u8 = 58;
 /// The application whose names have organisations.
 const MESSENGER: u8 = 1;
 

@@ -7,6 +7,7 @@ use super::{Closed, Limits, Note};
 use world::{World, hello};
 
 mod access;
+mod interest;
 mod limits;
 mod mend;
 mod reconcile;

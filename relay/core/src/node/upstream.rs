@@ -1,5 +1,5 @@
-//! The way up: what is wanted from the parent, what it has not acknowledged, and what it answered
-//! (docs/protocol.md, "Upward" and "Interest").
+//! The way up: what the parent has not acknowledged, what it is asked for, and what it answered
+//! (docs/protocol.md, "PUBLISH and ACK").
 //!
 //! Chunks that have to go up are read from the store like a subscription's backlog, so a restart or a
 //! reconnect begins again with exactly those whose acknowledgement is missing.
@@ -7,17 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
-use proto::{
-    Chunk, Cursor, Frame, Name, Order, Outcome, Prefix, PublicKey, Refused, Start, Tier, Timestamp,
-    limits,
-};
+use proto::{Chunk, Cursor, Frame, Name, Outcome, PublicKey, Refused, Tier, Timestamp, limits};
 
+use super::interest::Interest;
 use super::reconcile::Walk;
 use super::{Effect, LinkId, Node, Note, ParentSnapshot, Role, Work};
 use crate::store::{Progress, ResumePoint, Store, StoreError, StoreId, Stored};
 
 /// How long a chunk waits that the parent could not take for now, in milliseconds.
 const RETRY_MS: u64 = 5_000;
+/// Fetches that the parent has not answered. With the wishes of a reconciliation, 16 at most, they are
+/// as many as a relay allows a link by default.
+const FETCHES: usize = 48;
+/// Fetches of links that wait for their turn; those beyond get what is here.
+const FETCHES_WAITING: usize = 4096;
 
 /// The parent, while there is a link to it.
 struct Parent {
@@ -84,12 +87,11 @@ impl Parent {
 
 pub(super) struct Upstream {
     parent: Option<Parent>,
-    /// Prefixes that downstreams want, and how many do.
-    wanted: BTreeMap<Prefix, u32>,
-    subscribed: BTreeMap<Prefix, u32>,
-    prefixes: BTreeMap<u32, Prefix>,
+    pub(super) interest: Interest,
     /// For whom: a fetch of a link, or `None` for ourselves.
     fetches: BTreeMap<u32, Option<(LinkId, u32)>>,
+    /// Fetches of links that the parent is asked for when it has answered others.
+    waiting: VecDeque<(LinkId, u32)>,
     next_id: u32,
     routes: BTreeMap<Name, Vec<LinkId>>,
     /// Names in the order in which they were routed, so that the oldest goes when there are too many.
@@ -101,10 +103,9 @@ impl Upstream {
     pub(super) fn new(routes_limit: usize) -> Self {
         Self {
             parent: None,
-            wanted: BTreeMap::new(),
-            subscribed: BTreeMap::new(),
-            prefixes: BTreeMap::new(),
+            interest: Interest::default(),
             fetches: BTreeMap::new(),
+            waiting: VecDeque::new(),
             next_id: 0,
             routes: BTreeMap::new(),
             routed: VecDeque::new(),
@@ -114,6 +115,11 @@ impl Upstream {
 
     pub(super) fn link(&self) -> Option<LinkId> {
         self.parent.as_ref().map(|parent| parent.link)
+    }
+
+    /// The parent's key.
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        self.parent.as_ref().map(|parent| parent.key)
     }
 
     /// The parent's tier, or the lowest while it is not known.
@@ -127,7 +133,7 @@ impl Upstream {
             relay: parent.relay.clone(),
             tier: parent.hello.map(|(tier, _)| tier),
             reach: parent.reach,
-            subscriptions: self.subscribed.len(),
+            subscriptions: self.interest.len(),
             in_flight: parent.in_flight.len(),
         })
     }
@@ -162,7 +168,7 @@ impl Upstream {
     }
 
     /// The parent's link, once it may be used.
-    fn ready(&self) -> Option<LinkId> {
+    pub(super) fn ready(&self) -> Option<LinkId> {
         self.parent
             .as_ref()
             .filter(|parent| parent.hello.is_some())
@@ -170,18 +176,39 @@ impl Upstream {
     }
 
     pub(super) fn is_subscription(&self, id: u32) -> bool {
-        self.prefixes.contains_key(&id)
+        self.interest.prefix(id).is_some()
     }
 
     pub(super) fn is_fetch(&self, id: u32) -> bool {
         self.fetches.contains_key(&id)
     }
 
+    /// A fetch of the parent, if it may be asked now.
     pub(super) fn begin_fetch(&mut self, asker: Option<(LinkId, u32)>) -> Option<(LinkId, u32)> {
         let link = self.ready()?;
+        if !self.may_fetch() {
+            return None;
+        }
         let id = self.fresh_id();
         self.fetches.insert(id, asker);
         Some((link, id))
+    }
+
+    pub(super) fn may_fetch(&self) -> bool {
+        self.fetches.len() < FETCHES
+    }
+
+    /// Has a link's fetch wait for its turn. Returns whether there is room for it.
+    pub(super) fn wait_to_fetch(&mut self, asker: (LinkId, u32)) -> bool {
+        let room = self.waiting.len() < FETCHES_WAITING;
+        if room {
+            self.waiting.push_back(asker);
+        }
+        room
+    }
+
+    pub(super) fn next_fetch(&mut self) -> Option<(LinkId, u32)> {
+        self.waiting.pop_front()
     }
 
     pub(super) fn fetch(&self, id: u32) -> Option<(LinkId, u32)> {
@@ -194,6 +221,7 @@ impl Upstream {
 
     /// Forgets for whom fetches were; their ids stay in use until the parent has answered.
     pub(super) fn forget_fetches_of(&mut self, link: LinkId) {
+        self.waiting.retain(|asker| asker.0 != link);
         if self.ready().is_none() {
             let of_link = |asker: (LinkId, u32)| asker.0 == link;
             self.fetches.retain(|_, asker| !asker.is_some_and(of_link));
@@ -267,22 +295,6 @@ impl Upstream {
         }
         links
     }
-
-    fn covered(&self, prefix: Prefix) -> bool {
-        (0..=prefix.bits()).any(|bits| {
-            self.subscribed
-                .contains_key(&Prefix::of(prefix.first(), bits))
-        })
-    }
-}
-
-/// The prefixes of a map that another covers, itself included.
-fn under(map: &BTreeMap<Prefix, u32>, prefix: Prefix) -> Vec<Prefix> {
-    let range = prefix..=Prefix::of(prefix.last(), 128);
-    map.range(range)
-        .map(|(other, _)| *other)
-        .filter(|other| prefix.covers(*other))
-        .collect()
 }
 
 impl<S: Store> Node<S> {
@@ -300,10 +312,7 @@ impl<S: Store> Node<S> {
         parent.hello = Some((tier, store));
         parent.reach = tier;
         parent.walk = walk;
-        let wanted: Vec<Prefix> = self.upstream.wanted.keys().copied().collect();
-        for prefix in wanted {
-            self.subscribe_above(prefix);
-        }
+        self.ask_parent();
         self.queue_upward();
         self.queue_walk();
         self.tell_reach();
@@ -312,92 +321,14 @@ impl<S: Store> Node<S> {
 
     pub(super) fn upstream_lost(&mut self) {
         self.upstream.parent = None;
-        self.upstream.subscribed.clear();
-        self.upstream.prefixes.clear();
+        self.upstream.interest.parent_lost();
         let fetches = mem::take(&mut self.upstream.fetches);
-        for (link, id) in fetches.into_values().flatten() {
+        let waiting = mem::take(&mut self.upstream.waiting);
+        for (link, id) in fetches.into_values().flatten().chain(waiting) {
             self.end_fetch(link, id);
         }
         self.not_mended();
         self.tell_reach();
-    }
-
-    /// One more downstream wants a prefix.
-    pub(super) fn want(&mut self, prefix: Prefix) {
-        *self.upstream.wanted.entry(prefix).or_default() += 1;
-        self.subscribe_above(prefix);
-    }
-
-    /// One downstream fewer wants a prefix.
-    pub(super) fn unwant(&mut self, prefix: Prefix) {
-        let Some(count) = self.upstream.wanted.get_mut(&prefix) else {
-            return;
-        };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        self.upstream.wanted.remove(&prefix);
-        if self.upstream.subscribed.contains_key(&prefix) {
-            self.unsubscribe_above(prefix);
-            for narrower in under(&self.upstream.wanted, prefix) {
-                self.subscribe_above(narrower);
-            }
-        }
-    }
-
-    /// Subscribes at the parent unless a subscription there yields it already; those that the new one
-    /// covers end.
-    fn subscribe_above(&mut self, prefix: Prefix) {
-        let Some(link) = self.upstream.ready() else {
-            return;
-        };
-        if self.upstream.covered(prefix) {
-            return;
-        }
-        for narrower in under(&self.upstream.subscribed, prefix) {
-            self.unsubscribe_above(narrower);
-        }
-        let hello = self
-            .upstream
-            .parent
-            .as_ref()
-            .and_then(|parent| parent.hello);
-        let Some((_, store)) = hello else { return };
-        let start = match self.store.resume_point(store, prefix) {
-            Ok(Some(cursor)) => Start::After(cursor),
-            _ if self.upstream.walk().is_some() && self.holds_some(prefix) => Start::Newest(0),
-            _ => Start::All,
-        };
-        if let (Start::Newest(_), Some(walk)) = (&start, self.upstream.walk()) {
-            walk.add(prefix);
-            self.queue_walk();
-        }
-        let id = self.upstream.fresh_id();
-        self.upstream.subscribed.insert(prefix, id);
-        self.upstream.prefixes.insert(id, prefix);
-        self.send(
-            link,
-            &Frame::Subscribe {
-                id,
-                prefix,
-                start,
-                order: Order::OldestFirst,
-            },
-        );
-    }
-
-    fn unsubscribe_above(&mut self, prefix: Prefix) {
-        let Some(id) = self.upstream.subscribed.remove(&prefix) else {
-            return;
-        };
-        self.upstream.prefixes.remove(&id);
-        if let Some(walk) = self.upstream.walk() {
-            walk.drop_prefix(prefix);
-        }
-        if let Some(link) = self.upstream.ready() {
-            self.send(link, &Frame::Unsubscribe { id });
-        }
     }
 
     /// CAUGHT-UP: written with the chunks that came before it, or later.
@@ -410,7 +341,7 @@ impl<S: Store> Node<S> {
             .parent
             .as_ref()
             .and_then(|parent| parent.hello);
-        let prefix = self.upstream.prefixes.get(&id).copied();
+        let prefix = self.upstream.interest.prefix(id);
         if let (Some((_, upstream)), Some(prefix)) = (hello, prefix) {
             let walk = self.upstream.walk();
             if walk.is_some_and(|walk| walk.hold_mark(prefix, &cursor)) {

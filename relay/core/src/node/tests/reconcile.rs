@@ -453,6 +453,7 @@ fn a_parent_that_cannot_reconcile_is_subscribed_to_from_the_beginning() {
     node.handle(Event::Connected { link, role }, now);
     let frame = hello(now, Tier::Origin);
     node.handle(Event::Received { link, frame }, now);
+    node.handle_timeout(now);
     let mut decoder = proto::FrameDecoder::default();
     let mut starts = Vec::new();
     while let Some(effect) = node.next_effect() {

@@ -1,0 +1,347 @@
+//! Interest: what the links below want, and what of it the parent is asked for
+//! (docs/protocol.md, "SUBSCRIBE, CHUNK, CAUGHT-UP").
+//!
+//! The parent is asked for the union of what is wanted, each part once. It closes a link that asks for
+//! more than it allows, so that when too many prefixes are wanted it is asked for shorter ones that
+//! cover them: more comes than is wanted, and nothing is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{Frame, Order, Prefix, PublicKey, Start};
+
+use super::subscriptions::ORG_BITS;
+use super::{LinkId, Node, Work};
+use crate::store::{Store, StoreId};
+
+/// Prefixes that the parent is asked for before it is asked for shorter ones: a quarter of what a
+/// relay allows a link by default.
+const ASKED: usize = 1024;
+/// Prefixes that the parent is asked for at all, where shorter ones are not allowed.
+const MOST: usize = 2 * ASKED;
+/// Prefixes wanted at which the parent is asked for just these again.
+const FEW: usize = ASKED / 2;
+/// The leading bits of a name that say its origin.
+pub(super) const ORIGIN_BITS: u8 = 24;
+
+/// What the parent is asked for instead of what is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Width {
+    #[default]
+    Exact,
+    /// An organisation's path.
+    Orgs,
+    Origins,
+}
+
+impl Width {
+    fn wider(self) -> Option<Self> {
+        match self {
+            Self::Exact => Some(Self::Orgs),
+            Self::Orgs => Some(Self::Origins),
+            Self::Origins => None,
+        }
+    }
+
+    fn narrower(self) -> Self {
+        match self {
+            Self::Origins => Self::Orgs,
+            Self::Orgs | Self::Exact => Self::Exact,
+        }
+    }
+
+    /// Lengths of prefixes to ask for, the best first.
+    fn bits(self) -> &'static [u8] {
+        match self {
+            Self::Exact => &[],
+            Self::Orgs => &[ORG_BITS],
+            Self::Origins => &[ORIGIN_BITS, ORG_BITS],
+        }
+    }
+}
+
+/// A prefix that is wanted.
+struct Wanted {
+    /// By so many subscriptions.
+    subscriptions: u32,
+    /// What the parent is asked for because of it.
+    asked: Option<Prefix>,
+}
+
+/// What is wanted below, and what the parent yields.
+#[derive(Default)]
+pub(super) struct Interest {
+    wanted: BTreeMap<Prefix, Wanted>,
+    /// What the parent is to be asked for, unless another of these covers it, and for how many.
+    asked: BTreeMap<Prefix, u32>,
+    width: Width,
+    /// Whether something is wanted that found no place among `asked`.
+    left_out: bool,
+    /// A parent that ended the link when it was asked for prefixes as short as these.
+    unwilling: Option<(PublicKey, Width)>,
+    /// What the parent has been asked for.
+    subscribed: BTreeMap<Prefix, u32>,
+    prefixes: BTreeMap<u32, Prefix>,
+    /// Whether a look at the difference is on a list of work.
+    queued: bool,
+}
+
+impl Interest {
+    pub(super) fn prefix(&self, id: u32) -> Option<Prefix> {
+        self.prefixes.get(&id).copied()
+    }
+
+    /// The number of subscriptions at the parent.
+    pub(super) fn len(&self) -> usize {
+        self.subscribed.len()
+    }
+
+    pub(super) fn parent_lost(&mut self) {
+        self.subscribed.clear();
+        self.prefixes.clear();
+        self.queued = false;
+    }
+
+    /// The parent has said goodbye: perhaps because of what it was asked for.
+    pub(super) fn parent_left(&mut self, key: PublicKey) {
+        if self.width > Width::Exact {
+            self.unwilling = Some((key, self.width));
+        }
+    }
+
+    fn widest(&self, parent: Option<PublicKey>) -> Width {
+        match self.unwilling {
+            Some((key, width)) if Some(key) == parent => width.narrower(),
+            _ => Width::Origins,
+        }
+    }
+
+    /// Puts a prefix among those to be asked for, and says under which one it stands there.
+    fn ask(&mut self, prefix: Option<Prefix>) -> Option<Prefix> {
+        let prefix = prefix?;
+        if self.asked.len() >= MOST && !self.asked.contains_key(&prefix) {
+            self.left_out = true;
+            return None;
+        }
+        *self.asked.entry(prefix).or_default() += 1;
+        Some(prefix)
+    }
+
+    fn drop(&mut self, prefix: Prefix) {
+        if let Some(count) = self.asked.get_mut(&prefix) {
+            *count -= 1;
+            if *count == 0 {
+                self.asked.remove(&prefix);
+            }
+        }
+    }
+
+    /// What is to be asked for, without what another of it covers.
+    fn goal(&self) -> BTreeSet<Prefix> {
+        let mut last: Option<Prefix> = None;
+        let mut goal = BTreeSet::new();
+        // A prefix stands before all that it covers.
+        for prefix in self.asked.keys() {
+            if last.is_none_or(|last| !last.covers(*prefix)) {
+                goal.insert(*prefix);
+                last = Some(*prefix);
+            }
+        }
+        goal
+    }
+}
+
+impl<S: Store> Node<S> {
+    /// One more subscription below wants a prefix.
+    pub(super) fn want(&mut self, prefix: Prefix) {
+        if let Some(wanted) = self.upstream.interest.wanted.get_mut(&prefix) {
+            wanted.subscriptions += 1;
+            return;
+        }
+        let asked = self.ask_for(prefix);
+        let interest = &mut self.upstream.interest;
+        let wanted = Wanted {
+            subscriptions: 1,
+            asked: interest.ask(asked),
+        };
+        interest.wanted.insert(prefix, wanted);
+        let (many, width) = (interest.asked.len() > ASKED, interest.width);
+        if many && width < self.widest() {
+            self.ask_anew(width);
+        }
+        self.queue_interest();
+    }
+
+    /// One subscription fewer below wants a prefix.
+    pub(super) fn unwant(&mut self, prefix: Prefix) {
+        let interest = &mut self.upstream.interest;
+        let Some(wanted) = interest.wanted.get_mut(&prefix) else {
+            return;
+        };
+        wanted.subscriptions -= 1;
+        if wanted.subscriptions > 0 {
+            return;
+        }
+        let asked = interest.wanted.remove(&prefix);
+        if let Some(asked) = asked.and_then(|wanted| wanted.asked) {
+            interest.drop(asked);
+        }
+        let width = interest.width;
+        if width > Width::Exact && interest.wanted.len() <= FEW {
+            interest.unwilling = None;
+            self.ask_anew(Width::Exact);
+        } else if interest.left_out && interest.asked.len() + FEW <= MOST {
+            self.ask_anew(width);
+        }
+        self.queue_interest();
+    }
+
+    fn widest(&self) -> Width {
+        self.upstream.interest.widest(self.upstream.key())
+    }
+
+    /// What the parent is asked for because a prefix is wanted. Shorter ones are asked for where they
+    /// would be allowed here, and of origins that are served here: there is nothing else to get.
+    fn ask_for(&self, prefix: Prefix) -> Option<Prefix> {
+        let width = self.upstream.interest.width;
+        if width == Width::Exact {
+            return Some(prefix);
+        }
+        if prefix.bits() >= ORIGIN_BITS && !self.grants.serves(prefix.first()) {
+            return None;
+        }
+        let shorter = width.bits().iter().filter(|bits| **bits < prefix.bits());
+        let mut shorter = shorter.map(|bits| Prefix::of(prefix.first(), *bits));
+        let allowed = shorter.find(|shorter| shorter.bits() >= self.least_bits(*shorter));
+        Some(allowed.unwrap_or(prefix))
+    }
+
+    /// Works out again what the parent is asked for, with prefixes as short as these at first, and
+    /// shorter ones while they are too many.
+    fn ask_anew(&mut self, width: Width) {
+        let widest = self.widest();
+        let wanted = std::mem::take(&mut self.upstream.interest.wanted);
+        let mut width = Some(width.min(widest));
+        while let Some(now) = width {
+            let interest = &mut self.upstream.interest;
+            (interest.width, interest.left_out) = (now, false);
+            interest.asked.clear();
+            width = now.wider().filter(|wider| *wider <= widest);
+            let most = if width.is_some() { ASKED } else { usize::MAX };
+            for prefix in wanted.keys() {
+                let asked = self.ask_for(*prefix);
+                self.upstream.interest.ask(asked);
+                if self.upstream.interest.asked.len() > most {
+                    break;
+                }
+            }
+            if self.upstream.interest.asked.len() <= most {
+                break;
+            }
+        }
+        let placed = wanted.into_iter().map(|(prefix, wanted)| {
+            let asked = self.ask_for(prefix);
+            let asked = asked.filter(|asked| self.upstream.interest.asked.contains_key(asked));
+            (prefix, Wanted { asked, ..wanted })
+        });
+        let placed = placed.collect();
+        self.upstream.interest.wanted = placed;
+        self.queue_interest();
+    }
+
+    /// The parent may be asked now: it has been asked for nothing yet.
+    pub(super) fn ask_parent(&mut self) {
+        self.ask_anew(Width::Exact);
+    }
+
+    /// Other origins are served than before.
+    pub(super) fn ask_for_origins(&mut self) {
+        self.ask_anew(self.upstream.interest.width);
+    }
+
+    fn queue_interest(&mut self) {
+        if self.upstream.ready().is_some() && !self.upstream.interest.queued {
+            self.upstream.interest.queued = true;
+            self.work.push_back(Work::Interest);
+        }
+    }
+
+    /// Ends subscriptions at the parent and begins others until it yields what it is to be asked for,
+    /// as far as there is room on the link.
+    pub(super) fn serve_interest(&mut self) {
+        let interest = &mut self.upstream.interest;
+        interest.queued = false;
+        let goal = interest.goal();
+        let kept = interest.subscribed.keys().copied();
+        let ends: Vec<Prefix> = kept.filter(|prefix| !goal.contains(prefix)).collect();
+        let new = |prefix: &Prefix| !interest.subscribed.contains_key(prefix);
+        let begins: Vec<Prefix> = goal.into_iter().filter(new).collect();
+        let ends = ends.into_iter().map(|prefix| (prefix, false));
+        let changes = ends.chain(begins.into_iter().map(|prefix| (prefix, true)));
+        for (prefix, begin) in changes {
+            let (Some(link), Some(store)) = (self.upstream.ready(), self.upstream.store()) else {
+                return;
+            };
+            let window = self.window();
+            let Some(state) = self.links.get_mut(&link) else {
+                return;
+            };
+            if !state.has_room(window) {
+                state.blocked.push(Work::Interest);
+                self.upstream.interest.queued = true;
+                return;
+            }
+            if begin {
+                self.subscribe_above(link, store, prefix);
+            } else {
+                self.unsubscribe_above(link, prefix);
+            }
+        }
+    }
+
+    fn subscribe_above(&mut self, link: LinkId, store: StoreId, prefix: Prefix) {
+        let start = match self.resume_point(store, prefix) {
+            Some(start) => start,
+            None if self.upstream.walk().is_some() && self.holds_some(prefix) => Start::Newest(0),
+            None => Start::All,
+        };
+        if let (Start::Newest(_), Some(walk)) = (&start, self.upstream.walk()) {
+            walk.add(prefix);
+            self.queue_walk();
+        }
+        let id = self.upstream.fresh_id();
+        self.upstream.interest.subscribed.insert(prefix, id);
+        self.upstream.interest.prefixes.insert(id, prefix);
+        self.send(
+            link,
+            &Frame::Subscribe {
+                id,
+                prefix,
+                start,
+                order: Order::OldestFirst,
+            },
+        );
+    }
+
+    /// Where a prefix or, if it never was asked for by itself, one that covers it goes on.
+    fn resume_point(&mut self, store: StoreId, prefix: Prefix) -> Option<Start> {
+        let shorter = [ORG_BITS, ORIGIN_BITS].into_iter();
+        let shorter = shorter.filter(|bits| *bits < prefix.bits());
+        let mut places = [prefix.bits()].into_iter().chain(shorter);
+        places.find_map(|bits| {
+            let place = Prefix::of(prefix.first(), bits);
+            let cursor = self.store.resume_point(store, place).ok().flatten();
+            cursor.map(Start::After)
+        })
+    }
+
+    fn unsubscribe_above(&mut self, link: LinkId, prefix: Prefix) {
+        let Some(id) = self.upstream.interest.subscribed.remove(&prefix) else {
+            return;
+        };
+        self.upstream.interest.prefixes.remove(&id);
+        if let Some(walk) = self.upstream.walk() {
+            walk.drop_prefix(prefix);
+        }
+        self.send(link, &Frame::Unsubscribe { id });
+    }
+}

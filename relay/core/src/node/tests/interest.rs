@@ -1,0 +1,234 @@
+//! What the parent is asked for when the links below want very much.
+
+use proto::{Chunk, Frame, Misbehaved, Name, OriginId, Path, Place, Prefix, Start, Tier};
+
+use super::super::Limits;
+use super::world::World;
+
+/// A relay below an origin.
+fn pair() -> World {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    world.join(1, 0);
+    world.settle();
+    world
+}
+
+fn team(world: &World, org: u32, team: u32) -> Prefix {
+    let place = Place {
+        org,
+        team,
+        ..world.place()
+    };
+    Name::team_prefix(place, Path::Message)
+}
+
+/// Has clients of the relay ask for prefixes, as many each as a link may; returns the clients.
+fn ask(world: &mut World, prefixes: &[Prefix]) -> Vec<usize> {
+    let parts = prefixes.chunks(4096).map(|part| {
+        let client = world.client(1);
+        for (id, prefix) in (0..).zip(part) {
+            world.subscribe(client, id, *prefix, Start::All);
+        }
+        world.settle();
+        client
+    });
+    parts.collect()
+}
+
+/// What the relay is subscribed to at its parent since its link there is up.
+fn above(world: &World) -> Vec<Prefix> {
+    let mut above = std::collections::BTreeMap::new();
+    for (_, to, frame) in &world.between {
+        match frame {
+            Frame::Hello(_) if *to == 0 => above.clear(),
+            Frame::Subscribe { id, prefix, .. } if *to == 0 => {
+                above.insert(*id, *prefix);
+            }
+            Frame::Unsubscribe { id } if *to == 0 => {
+                above.remove(id);
+            }
+            _ => {}
+        }
+    }
+    above.into_values().collect()
+}
+
+/// Whether what is published above comes to a client of the relay that asked for it.
+fn comes(world: &mut World, client: usize, chunk: &Chunk) -> bool {
+    let writer = world.client(0);
+    world.publish(writer, std::slice::from_ref(chunk));
+    world.settle();
+    world.clients[client].chunks().contains(chunk)
+}
+
+fn cut_off(world: &World) -> bool {
+    world.nodes[1].snapshot().parent.is_none()
+}
+
+#[test]
+fn the_parent_is_asked_for_an_organisation_when_too_many_of_its_teams_are_wanted() {
+    let mut world = pair();
+    let teams: Vec<Prefix> = (0..5000).map(|number| team(&world, 1, number)).collect();
+    let clients = ask(&mut world, &teams);
+    assert!(!cut_off(&world));
+    let organisation = Prefix::of(world.team().first(), 58);
+    assert_eq!(above(&world), [organisation]);
+    let chunk = world.chunk(1, 0);
+    assert!(comes(&mut world, clients[0], &chunk));
+    // It resumes where the shorter prefix was, and is asked for just what is wanted again.
+    world.wait(300);
+    world.between.clear();
+    for (client, ids) in [(clients[0], 3..4096), (clients[1], 0..904)] {
+        for id in ids {
+            world.say(client, &Frame::Unsubscribe { id });
+        }
+    }
+    world.settle();
+    let starts = world
+        .between
+        .iter()
+        .filter_map(|(_, _, frame)| match frame {
+            Frame::Subscribe { prefix, start, .. } if teams[..3].contains(prefix) => Some(start),
+            _ => None,
+        });
+    let starts: Vec<&Start> = starts.collect();
+    assert!(
+        starts.len() == 3 && starts.iter().all(|start| matches!(start, Start::After(_))),
+        "{starts:?}"
+    );
+    assert_eq!(above(&world).len(), 3);
+    let next = world.chunk(1, 1);
+    assert!(comes(&mut world, clients[0], &next));
+}
+
+#[test]
+fn the_parent_is_asked_for_an_origin_when_too_many_organisations_are_wanted() {
+    let mut world = pair();
+    let origin = world.place().origin;
+    let mut orgs: Vec<Prefix> = (0..3000).map(|number| team(&world, number, 2)).collect();
+    // Nothing can come of origins that the relay does not serve.
+    let elsewhere = Place {
+        origin: OriginId::new(origin.get() ^ 1),
+        ..world.place()
+    };
+    orgs.push(Name::team_prefix(elsewhere, Path::Message));
+    let clients = ask(&mut world, &orgs);
+    assert_eq!(above(&world), [Prefix::of(world.team().first(), 24)]);
+    let chunk = world.chunk(1, 0);
+    assert!(comes(&mut world, clients[0], &chunk));
+}
+
+#[test]
+fn what_comes_meanwhile_is_not_missed_when_the_parent_is_asked_for_more() {
+    let mut world = pair();
+    let reader = world.client(1);
+    world.subscribe(reader, 1, world.team(), Start::All);
+    world.settle();
+    let writer = world.client(0);
+    let teams: Vec<Prefix> = (10..1500).map(|number| team(&world, 1, number)).collect();
+    let client = world.client(1);
+    let chunks = world.chunks(0..50);
+    for (number, part) in (0..).zip(teams.chunks(30)) {
+        world.publish(writer, &chunks[number..=number]);
+        for (id, prefix) in (number as u32 * 30..).zip(part) {
+            world.subscribe(client, id, *prefix, Start::All);
+        }
+        world.turn();
+    }
+    world.settle();
+    assert_eq!(above(&world).len(), 1);
+    assert_eq!(world.clients[reader].chunks(), chunks);
+}
+
+#[test]
+fn a_parent_that_allows_no_short_prefixes_is_not_asked_for_them_again() {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    world.nodes[0].config.limits.prefix_bits = 58;
+    world.join(1, 0);
+    let orgs: Vec<Prefix> = (0..1500).map(|number| team(&world, number, 2)).collect();
+    let clients = ask(&mut world, &orgs);
+    let refusals = |world: &World| {
+        let refused = &world.nodes[0].counters().misbehaved;
+        refused.get(&Misbehaved::PrefixTooShort).copied()
+    };
+    assert_eq!((cut_off(&world), refusals(&world)), (true, Some(1)));
+    world.join(1, 0);
+    world.settle();
+    assert_eq!((cut_off(&world), refusals(&world)), (false, Some(1)));
+    assert_eq!(above(&world).len(), orgs.len());
+    let chunk = world.chunk(1, 0);
+    assert!(comes(&mut world, clients[0], &chunk));
+}
+
+#[test]
+fn what_finds_no_place_above_gets_one_when_others_go() {
+    let limits = Limits {
+        prefix_bits: 78,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin, Tier::Local], &limits);
+    world.join(1, 0);
+    let teams: Vec<Prefix> = (10..5010).map(|number| team(&world, 1, number)).collect();
+    let clients = ask(&mut world, &teams);
+    let late = world.client(1);
+    world.subscribe(late, 1, team(&world, 2, 2), Start::All);
+    world.settle();
+    assert_eq!((cut_off(&world), above(&world).len()), (false, 2048));
+    for client in clients {
+        world.leave(client);
+    }
+    world.settle();
+    assert_eq!(above(&world), [team(&world, 2, 2)]);
+}
+
+#[test]
+fn fetches_above_wait_for_their_turn() {
+    let mut world = pair();
+    let chunk = world.chunk(1, 0);
+    let writer = world.client(0);
+    world.publish(writer, std::slice::from_ref(&chunk));
+    world.settle();
+    let readers: Vec<usize> = (0..4).map(|_| world.client(1)).collect();
+    for (at, reader) in readers.iter().enumerate() {
+        for id in 0..50 {
+            let missing = world.name(9, id * 4 + at as u32);
+            let names = vec![missing, chunk.name()];
+            world.say(*reader, &Frame::Fetch { id, names });
+        }
+    }
+    // One that goes away before its turn leaves the others theirs.
+    let gone = world.client(1);
+    let names = vec![world.name(8, 0)];
+    world.say(gone, &Frame::Fetch { id: 1, names });
+    world.turn();
+    world.leave(gone);
+    // The parent is slower than who asks.
+    let now = world.now;
+    (0..40).for_each(|_| world.nodes[1].handle_timeout(now));
+    world.settle();
+    assert!(!cut_off(&world));
+    for reader in &readers {
+        let heard = &world.clients[*reader].heard;
+        let ended = |frame: &&Frame| matches!(frame, Frame::CaughtUp { .. });
+        assert_eq!(heard.iter().filter(ended).count(), 50);
+        assert_eq!(world.clients[*reader].chunks().len(), 50);
+    }
+}
+
+#[test]
+fn fetches_that_wait_end_with_the_parent() {
+    let mut world = World::new(&[Tier::Local]);
+    let parent = world.impostor(0, [9; 16]);
+    let reader = world.client(0);
+    for id in 0..60 {
+        let names = vec![world.name(9, id)];
+        world.say(reader, &Frame::Fetch { id, names });
+    }
+    world.settle();
+    let asked = |frame: &&Frame| matches!(frame, Frame::Fetch { .. });
+    assert_eq!(world.clients[parent].heard.iter().filter(asked).count(), 48);
+    world.leave(parent);
+    world.settle();
+    let ended = |frame: &&Frame| matches!(frame, Frame::CaughtUp { .. });
+    assert_eq!(world.clients[reader].heard.iter().filter(ended).count(), 60);
+}
