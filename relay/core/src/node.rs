@@ -331,7 +331,10 @@ impl<S: Store> Node<S> {
             Event::Drained { link, sends, bytes } => self.drained(link, sends, bytes),
             Event::Disconnected { link } => self.forget(link),
             Event::Origins(origins) => self.serve_origins(origins),
-            Event::Limits(limits) => self.config.limits = *limits,
+            Event::Limits(limits) => {
+                self.config.limits = *limits;
+                self.make_room();
+            }
         }
         if self.feed.len() >= self.config.limits.batch_chunks {
             self.commit(now);

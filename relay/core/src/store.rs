@@ -363,7 +363,8 @@ pub trait Store {
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Removes the oldest chunks, `limit` at most, until there are no more than `bytes` of them.
-    /// Grants stay, and what has to go up. Says how many were removed.
+    /// Grants and records stay, and what has to go up. Says how many were removed. When nothing may go
+    /// it costs a look at an index, whatever the store holds.
     ///
     /// # Errors
     /// [`StoreError`] when nothing was removed.

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use proto::{Chunk, Cursor, GrantId, Name, Path as NamePath, Prefix, Span, Tier, Timestamp};
+use proto::{Chunk, Cursor, GrantId, Name, Prefix, Span, Tier, Timestamp};
 use relay_core::store::{
     Account, Batch, Damage, Held, Page, Put, Scan, Store, StoreError, StoreId, Stored, Usage,
 };
@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use accounts::{Ledger, all_bytes, read_usage};
 use failure::{damaged, explain};
 use rows::{Damaged, columns, to_sql};
-use schema::{SCHEMA, create, last_sequence, prepare};
+use schema::{BEFORE, SCHEMA, create, evictable, last_sequence, prepare, upgrade};
 use write::{advance, put, resume};
 
 mod accounts;
@@ -31,6 +31,13 @@ mod write;
 
 /// The rows that [`Store::expire`] removes at the time ?1.
 const EXPIRED: &str = "until <= ?1 AND (upward = 0 OR expiry <= ?1)";
+/// What [`Store::evict`] removes, ?1 rows at most.
+const EVICTED: &str = concat!(
+    "SELECT sequence, name, expiry, length(chunk), substr(chunk, 25, 8)
+     FROM chunks INDEXED BY chunks_evictable WHERE ",
+    evictable!(),
+    " ORDER BY sequence LIMIT ?1"
+);
 
 /// A store in one SQLite file, for one process at a time.
 pub struct SqliteStore {
@@ -58,6 +65,7 @@ impl SqliteStore {
             .map_err(explain)?;
         match version {
             0 => create(&mut connection).map_err(explain)?,
+            BEFORE => upgrade(&mut connection).map_err(explain)?,
             SCHEMA => {}
             other => {
                 return Err(StoreError::Broken(format!(
@@ -186,7 +194,7 @@ impl SqliteStore {
     }
 
     /// Removes the chunks that a query names with their sequence, name, expiry, length and grant.
-    fn remove(&mut self, sql: &str, values: [i64; 2], least: u64) -> rusqlite::Result<usize> {
+    fn remove(&mut self, sql: &str, values: &[&dyn ToSql], least: u64) -> rusqlite::Result<usize> {
         let transaction = self.connection.transaction()?;
         let mut ledger = Ledger::default();
         let mut removed = 0;
@@ -350,7 +358,7 @@ impl Store for SqliteStore {
              WHERE sequence IN (SELECT sequence FROM chunks INDEXED BY chunks_by_until
              WHERE {EXPIRED} ORDER BY until LIMIT ?2)"
         );
-        self.remove(&sql, [to_sql(now.millis()), limit as i64], 0)
+        self.remove(&sql, &[&to_sql(now.millis()), &(limit as i64)], 0)
             .map_err(|error| self.explain(error))
     }
 
@@ -358,10 +366,7 @@ impl Store for SqliteStore {
         if self.bytes <= bytes {
             return Ok(0);
         }
-        let sql = "SELECT sequence, name, expiry, length(chunk), substr(chunk, 25, 8) FROM chunks
-             WHERE upward = 0 AND NOT (substr(name, 4, 1) = x'01' AND hex(substr(name, 5, 1)) = printf('%02X', ?1))
-             ORDER BY sequence LIMIT ?2";
-        self.remove(sql, [NamePath::Grant.number().into(), limit as i64], bytes)
+        self.remove(EVICTED, &[&(limit as i64)], bytes)
             .map_err(|error| self.explain(error))
     }
 }
@@ -380,6 +385,39 @@ mod tests {
             directories.push(directory);
             store
         });
+    }
+
+    /// What SQLite says of how it finds what may be evicted.
+    fn plan(store: &SqliteStore) -> String {
+        let explain = format!("EXPLAIN QUERY PLAN {EVICTED}");
+        let mut query = store.connection.prepare(&explain).unwrap();
+        let lines = query.query_map([9], |row| row.get(3)).unwrap();
+        lines
+            .collect::<Result<Vec<String>, _>>()
+            .unwrap()
+            .join("\n")
+    }
+
+    #[test]
+    fn what_may_be_evicted_is_found_by_an_index_that_older_files_get() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let chunks = conformance::chunks(5);
+        let mut store = SqliteStore::open(&path).unwrap();
+        let mut sent = batch(&chunks);
+        sent.inserts[1].upward = false;
+        store.put_if_absent(&sent).unwrap();
+        let indexed = "SCAN chunks USING INDEX chunks_evictable";
+        assert_eq!(plan(&store), indexed);
+        let before = "DROP INDEX chunks_evictable; PRAGMA user_version = 2;";
+        store.connection.execute_batch(before).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(plan(&store), indexed);
+        assert_eq!(store.examine(|_, _| {}), Ok(true));
+        assert_eq!(store.evict(0, 9), Ok(1));
+        assert_eq!(store.get(chunks[1].name()), Ok(None));
+        assert_eq!(store.examine(|_, _| {}), Ok(true));
     }
 
     fn batch(chunks: &[Chunk]) -> Batch {

@@ -286,14 +286,11 @@ impl<S: Store> Node<S> {
                 resume,
                 in_step: mem::take(&mut self.feed.in_step),
             };
-            let puts = if batch.is_empty() {
-                Ok(Vec::new())
-            } else {
-                self.store.put_if_absent(&batch)
-            };
-            match puts {
-                Ok(puts) => self.written(&sources, batch, puts),
-                Err(error) => self.unwritten(&sources, &batch, error),
+            if !batch.is_empty() {
+                match self.store.put_if_absent(&batch) {
+                    Ok(puts) => self.written(&sources, batch, puts),
+                    Err(error) => self.unwritten(&sources, &batch, error),
+                }
             }
             for id in fetches_done {
                 self.fetch_done_above(id);
@@ -410,6 +407,8 @@ impl<S: Store> Node<S> {
         if mem::take(&mut self.store_failed) {
             self.effects.push_back(Effect::Note(Note::StoreRecovered));
         }
+        // Only what need not go up, or need not any more, can make room.
+        let mut evictable = !batch.progress.is_empty();
         let mut fresh = Vec::new();
         let mut upward = Vec::new();
         let mut known = Vec::new();
@@ -430,6 +429,7 @@ impl<S: Store> Node<S> {
                 Put::New(sequence) => {
                     self.counters.stored += 1;
                     self.settle(*source, &chunk, reached);
+                    evictable |= !goes_up;
                     if goes_up {
                         upward.push((sequence, chunk.clone()));
                     }
@@ -461,7 +461,9 @@ impl<S: Store> Node<S> {
         self.deliver(&fresh);
         self.send_fresh_upward(upward);
         self.send_known_upward(known);
-        self.make_room();
+        if evictable || !self.stuck {
+            self.make_room();
+        }
         if lacking {
             self.retry_upward();
         }

@@ -47,6 +47,7 @@ pub struct MemoryStore {
     tables: Tables,
     synced: Option<Tables>,
     capacity: usize,
+    evictions: usize,
 }
 
 impl MemoryStore {
@@ -57,6 +58,7 @@ impl MemoryStore {
             tables: Tables::default(),
             synced: None,
             capacity: usize::MAX,
+            evictions: 0,
         }
     }
 
@@ -91,6 +93,11 @@ impl MemoryStore {
     /// The number of chunks.
     pub fn len(&self) -> usize {
         self.tables.rows.len()
+    }
+
+    /// How often [`Store::evict`] was called.
+    pub fn evictions(&self) -> usize {
+        self.evictions
     }
 
     /// Whether there are none.
@@ -330,7 +337,9 @@ impl Store for MemoryStore {
     }
 
     fn evict(&mut self, bytes: u64, limit: usize) -> Result<usize, StoreError> {
-        let free = |row: &Row| !row.upward && row.chunk.name().path() != Path::Grant;
+        self.evictions += 1;
+        let kept = |name: Name| matches!(name.path(), Path::Grant | Path::Record);
+        let free = |row: &Row| !row.upward && !kept(row.chunk.name());
         let free = self.tables.rows.iter().filter(|(_, row)| free(row));
         let oldest: Vec<u64> = free.map(|(sequence, _)| *sequence).take(limit).collect();
         let mut removed = 0;

@@ -15,6 +15,7 @@ use super::SqliteStore;
 use super::accounts::{self, Ledger};
 use super::failure::damaged;
 use super::rows::{self, Damaged, columns, to_sql};
+use super::schema::evictable;
 use super::store_id;
 
 /// Rows looked at in one piece of a walk.
@@ -26,45 +27,57 @@ const NAMES: usize = 4096;
 struct Index {
     entries: &'static str,
     columns: &'static [usize],
-    /// Whether only rows that have to go up stand in it.
-    upward: bool,
+    /// The column of [`WALK`] that is 1 for the rows that stand in it, if not all do.
+    only: Option<usize>,
 }
 
-const INDEXES: [Index; 4] = [
+const INDEXES: [Index; 5] = [
     Index {
         entries: "SELECT place, sequence FROM chunks INDEXED BY chunks_by_place ORDER BY place",
         columns: &[5, 0],
-        upward: false,
+        only: None,
     },
     Index {
         entries: "SELECT name, expiry, digest, sequence FROM chunks INDEXED BY chunks_by_name
                   ORDER BY name",
         columns: &[2, 3, 4, 0],
-        upward: false,
+        only: None,
     },
     Index {
         entries: "SELECT until, upward, expiry, sequence FROM chunks INDEXED BY chunks_by_until
                   ORDER BY until",
         columns: &[6, 8, 3, 0],
-        upward: false,
+        only: None,
     },
     Index {
         entries: "SELECT sequence, reached FROM chunks INDEXED BY chunks_upward WHERE upward = 1",
         columns: &[0, 7],
-        upward: true,
+        only: Some(UPWARD),
+    },
+    Index {
+        entries: concat!(
+            "SELECT sequence FROM chunks INDEXED BY chunks_evictable WHERE ",
+            evictable!()
+        ),
+        columns: &[0],
+        only: Some(EVICTABLE),
     },
 ];
 /// A piece of the walk: the columns of a row that are read, then those that only indexes have besides.
 const WALK: &str = concat!(
     "SELECT ",
     columns!(),
-    ", place, until, reached, upward FROM chunks NOT INDEXED
+    ", place, until, reached, upward, ",
+    evictable!(),
+    " FROM chunks NOT INDEXED
      WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"
 );
-/// The columns of [`WALK`] that say under what a row is found, when it goes, and whether it goes up.
+/// The columns of [`WALK`] that say under what a row is found, when it goes, whether it goes up, and
+/// whether it may be evicted.
 const PLACE: usize = 5;
 const UNTIL: usize = 6;
 const UPWARD: usize = 8;
+const EVICTABLE: usize = 9;
 
 /// How far a walk has come, and what the indexes have to hold for the rows behind it.
 #[derive(Default)]
@@ -152,9 +165,12 @@ impl SqliteStore {
                     continue;
                 }
             }
-            let upward = row.get_ref(UPWARD)? == ValueRef::Integer(1);
             for (sum, index) in walk.sums.iter_mut().zip(&INDEXES) {
-                if upward || !index.upward {
+                let stands = match index.only {
+                    None => true,
+                    Some(column) => row.get_ref(column)? == ValueRef::Integer(1),
+                };
+                if stands {
                     *sum = sum.wrapping_add(fingerprint(row, index.columns)?);
                 }
             }

@@ -2,10 +2,27 @@
 
 use rusqlite::Connection;
 
-/// The version of the tables; a file with another one is refused.
-pub(super) const SCHEMA: i64 = 2;
+/// The version of the tables; a file with another one is refused, but for [`BEFORE`].
+pub(super) const SCHEMA: i64 = 3;
+/// The version before, which lacks [`EVICTABLE`]'s index and gets it when it is opened.
+pub(super) const BEFORE: i64 = 2;
 /// How long another program may hold the file before we give up, in milliseconds.
 const BUSY_MS: u64 = 2000;
+
+/// The rows that may be evicted: those that need not go up, but for grants and records (paths 7 and 8
+/// of application 1), on which trust in other chunks rests. An index over them answers at once when
+/// there are none.
+macro_rules! evictable {
+    () => {
+        "upward = 0 AND substr(name, 4, 2) <> x'0107' AND substr(name, 4, 2) <> x'0108'"
+    };
+}
+pub(super) use evictable;
+
+const EVICTABLE: &str = concat!(
+    "CREATE INDEX chunks_evictable ON chunks (sequence) WHERE ",
+    evictable!()
+);
 
 const TABLES: &str = "
 CREATE TABLE store (id BLOB NOT NULL, in_step BLOB) STRICT;
@@ -58,7 +75,16 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     })?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(EVICTABLE)?;
     transaction.execute("INSERT INTO store (id) VALUES (?1)", [id.as_slice()])?;
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()
+}
+
+/// Brings a file of the version [`BEFORE`] to this one.
+pub(super) fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(EVICTABLE)?;
     transaction.pragma_update(None, "user_version", SCHEMA)?;
     transaction.commit()
 }

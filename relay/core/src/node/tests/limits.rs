@@ -319,3 +319,40 @@ fn a_used_up_quota_refuses_chunks_and_no_grants() {
     let outcomes = world.clients[writer].outcomes(chunk.name());
     assert_eq!(outcomes, [REFUSED(Refused::Quota)]);
 }
+
+#[test]
+fn room_is_not_looked_for_again_while_nothing_can_make_any() {
+    let limits = Limits {
+        store_bytes: 5_000,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin, Tier::Local], &limits);
+    world.nodes[0].config.limits.store_bytes = 0;
+    let writer = world.client(1);
+    let chunks = world.chunks(0..200);
+    world.publish(writer, &chunks[..20]);
+    world.settle();
+    let looks = world.nodes[1].store().evictions();
+    for chunk in &chunks[20..] {
+        world.publish(writer, std::slice::from_ref(chunk));
+        world.settle();
+    }
+    // A fetch that the parent cannot answer is no reason, either.
+    world.say(
+        writer,
+        &Frame::Fetch {
+            id: 1,
+            names: vec![world.name(9, 9)],
+        },
+    );
+    world.settle();
+    assert_eq!(world.nodes[1].store().evictions(), looks);
+    // What the parent takes may go.
+    world.join(1, 0);
+    world.settle();
+    assert!(world.nodes[1].store().bytes() <= 5_000);
+    world.publish(writer, &chunks[20..21]);
+    world.settle();
+    let last = world.clients[writer].outcomes(chunks[20].name()).pop();
+    assert_eq!(last, Some(STORED(Tier::Origin)));
+}
