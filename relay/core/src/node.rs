@@ -434,7 +434,13 @@ impl<S: Store> Node<S> {
     }
 
     fn connected(&mut self, link: LinkId, role: Role) {
-        if self.links.len() >= self.config.limits.links {
+        // Strangers must not keep us from our parent, nor a device's own Secure from its node.
+        let strange = match &role {
+            Role::Upstream { .. } => false,
+            Role::Downstream => self.config.tier != Tier::Device,
+            Role::Neighbour => true,
+        };
+        if strange && self.links.len() >= self.config.limits.links {
             self.effects.push_back(Effect::Close {
                 link,
                 reason: Closed::TooMany,

@@ -23,7 +23,7 @@ pub struct Limits {
     pub outstanding_bytes: usize,
     /// Sends that may wait on a link before it is closed.
     pub outstanding_sends: usize,
-    /// Links.
+    /// Links; above so many only the one to the parent comes, and on a device its own Secure's.
     pub links: usize,
     /// Subscriptions of a link.
     pub subscriptions_per_link: usize,

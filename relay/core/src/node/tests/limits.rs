@@ -1,11 +1,11 @@
 //! What a peer may use, and what is kept: quotas, rates, sizes, retention, slow readers.
 
 use proto::{
-    Chunk, Fields, Frame, Grant, GrantId, Limits as GrantLimits, Name, Path, Pattern, Refused,
-    Rule, Signer, Start, Tier, Verbs,
+    Chunk, Fields, Frame, Grant, GrantId, Limits as GrantLimits, Name, Path, Pattern, Prefix,
+    Refused, Rule, Signer, Start, Tier, Verbs,
 };
 
-use super::super::{Limits, Retention};
+use super::super::{Closed, Limits, Retention};
 use super::world::World;
 use super::{REFUSED, STORED};
 use crate::store::Store as _;
@@ -337,7 +337,9 @@ fn room_is_not_looked_for_again_while_nothing_can_make_any() {
         world.publish(writer, std::slice::from_ref(chunk));
         world.settle();
     }
-    // A fetch that the parent cannot answer is no reason, either.
+    // Neither is there after a chunk that is here already, or a fetch.
+    world.publish(writer, &chunks[..1]);
+    world.settle();
     world.say(
         writer,
         &Frame::Fetch {
@@ -355,4 +357,63 @@ fn room_is_not_looked_for_again_while_nothing_can_make_any() {
     world.settle();
     let last = world.clients[writer].outcomes(chunks[20].name()).pop();
     assert_eq!(last, Some(STORED(Tier::Origin)));
+}
+
+#[test]
+fn a_relay_that_is_full_of_links_still_gets_its_own() {
+    let limits = Limits {
+        links: 3,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin, Tier::Local], &limits);
+    let strangers: Vec<usize> = (0..4).map(|_| world.stranger(1)).collect();
+    world.settle();
+    let closed = strangers.iter().map(|one| world.clients[*one].closed);
+    let closed: Vec<Option<Closed>> = closed.collect();
+    assert_eq!(closed, [None, None, None, Some(Closed::TooMany)]);
+    world.join(1, 0);
+    world.settle();
+    let parent = world.nodes[1].snapshot().parent;
+    assert_eq!(parent.and_then(|parent| parent.tier), Some(Tier::Origin));
+    // On a device what comes from below over no network is its own Secure.
+    let mut world = World::with_limits(&[Tier::Device], &limits);
+    let guests: Vec<usize> = (0..4).map(|_| world.neighbour(0)).collect();
+    let own = world.client(0);
+    world.settle();
+    assert_eq!(world.clients[guests[3]].closed, Some(Closed::TooMany));
+    assert_eq!(world.clients[own].closed, None);
+}
+
+#[test]
+fn what_trust_rests_on_is_neither_evicted_nor_kept_for_less() {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    let everything = Prefix::of(world.team().first(), 24);
+    world.nodes[1].config.limits.retention = vec![Retention {
+        prefix: everything,
+        keep_ms: 1000,
+    }];
+    world.join(1, 0);
+    let writer = world.client(1);
+    let fields = Fields::Record {
+        kind: 1,
+        serial: 77,
+    };
+    let place = world.place();
+    let expiry = world.now.plus_millis(HOUR);
+    let grant = GrantId::of(&world.registration.grant);
+    let name = Name::new(place, fields);
+    let record = Chunk::sign(name, expiry, grant, b"who", &world.founder()).unwrap();
+    let chunk = world.chunk(1, 0);
+    world.publish(writer, &[record.clone(), chunk.clone()]);
+    world.settle();
+    let outcomes = world.clients[writer].outcomes(record.name());
+    assert_eq!(outcomes.last(), Some(&STORED(Tier::Origin)));
+    world.wait(120_000);
+    assert_eq!(world.held(1), []);
+    world.nodes[1].config.limits.store_bytes = 1;
+    world.wait(120_000);
+    let kept = [world.registration.grant.name(), record.name()];
+    for name in kept {
+        assert!(world.nodes[1].store().get(name).unwrap().is_some());
+    }
 }

@@ -222,6 +222,11 @@ impl World {
         self.attach(node, Role::Downstream)
     }
 
+    /// Another device on the local network of one, that has not said a word.
+    pub(super) fn neighbour(&mut self, node: usize) -> usize {
+        self.attach(node, Role::Neighbour)
+    }
+
     fn attach(&mut self, node: usize, role: Role) -> usize {
         let link = self.fresh_link();
         let index = self.clients.len();
