@@ -75,7 +75,11 @@ impl<S: Store> Node<S> {
     }
 
     /// When a chunk is dropped here if it need not go up: by the retention of the longest prefix.
+    /// Grants and records stay, because what others may do is known by them.
     pub(super) fn until(&self, chunk: &Chunk) -> Timestamp {
+        if matches!(chunk.name().path(), Path::Grant | Path::Record) {
+            return chunk.expiry();
+        }
         let rules = self.config.limits.retention.iter();
         let rule = rules
             .filter(|rule| rule.prefix.contains(chunk.name()))

@@ -331,15 +331,17 @@ fn retention_and_eviction_leave_what_has_to_go_up(store: &mut impl Store) {
     }
     first.inserts[2].until = soon;
     first.inserts[3].until = soon;
-    let grant = Name::new(
-        name(2, 0).place(),
-        Fields::Grant {
-            device: 1,
-            serial: 1,
-        },
-    );
-    let mut kept = batch(&[chunk(grant, FAR, b"")]);
-    kept.inserts[0].upward = false;
+    let place = name(2, 0).place();
+    let grant = Fields::Grant {
+        device: 1,
+        serial: 1,
+    };
+    let record = Fields::Record { kind: 2, serial: 1 };
+    let trust = [grant, record].map(|fields| chunk(Name::new(place, fields), FAR, b""));
+    let mut kept = batch(&trust);
+    for insert in &mut kept.inserts {
+        insert.upward = false;
+    }
     store.put_if_absent(&kept).expect("room");
     store.put_if_absent(&first).expect("room");
     assert_eq!(store.expire(soon, 9), Ok(1));
@@ -359,6 +361,9 @@ fn retention_and_eviction_leave_what_has_to_go_up(store: &mut impl Store) {
         .map(|held| held.name)
         .collect();
     assert_eq!(left, [0, 2].map(|at: usize| all[at].name()));
+    for chunk in trust {
+        assert!(store.get(chunk.name()).expect("readable").is_some());
+    }
     let progress = vec![(all[2].name(), Progress::Reached(Tier::Origin))];
     let done = Batch {
         progress,
