@@ -65,6 +65,18 @@ impl Bench {
         link
     }
 
+    /// A connection to an origin, and what that hears at once.
+    fn parent(&mut self, features: u64, store: [u8; 16]) -> (LinkId, Vec<Heard>) {
+        let relay = "above".into();
+        let key = proto::PublicKey([7; 32]);
+        let link = self.join(Role::Upstream { relay, key });
+        let Frame::Hello(mut greeting) = hello(1, 1) else {
+            panic!("a HELLO")
+        };
+        (greeting.tier, greeting.features, greeting.store) = (Tier::Origin, features, store);
+        (link, self.say(link, Frame::Hello(greeting)))
+    }
+
     fn tell(&mut self, link: LinkId, frame: Frame) {
         self.node.handle(Event::Received { link, frame }, NOW);
     }
@@ -295,20 +307,7 @@ fn an_answer_comes_after_the_write_and_again_for_a_known_chunk() {
 #[test]
 fn a_later_tier_is_passed_down() {
     let mut bench = Bench::new(Tier::Local);
-    let up = bench.join(Role::Upstream {
-        relay: "above".into(),
-        key: proto::PublicKey([7; 32]),
-    });
-    let Frame::Hello(greeting) = hello(1, 1) else {
-        panic!("a HELLO")
-    };
-    bench.say(
-        up,
-        Frame::Hello(Hello {
-            tier: Tier::Origin,
-            ..greeting
-        }),
-    );
+    let (up, _) = bench.parent(0, [0; 16]);
     let link = bench.client();
     let chunk = bench.chunk(0);
     let name = chunk.name();
@@ -324,6 +323,29 @@ fn a_later_tier_is_passed_down() {
         .collect();
     assert_eq!(acks(&heard), [origin]);
     assert_eq!(bench.publish(link, &chunk), [origin]);
+}
+
+/// P-ACK-4.
+#[test]
+fn what_a_parent_may_take_another_time_is_not_given_up() {
+    use Refused::{BadSignature, Conflict, Expired, TooLongLived, UnknownOrigin};
+    for reason in [UnknownOrigin, TooLongLived, Expired, BadSignature, Conflict] {
+        let mut bench = Bench::new(Tier::Local);
+        let ((up, _), link) = (bench.parent(0, [0; 16]), bench.client());
+        let chunk = bench.chunk(0);
+        let refused = (chunk.name(), Outcome::Refused(reason));
+        bench.publish(link, &chunk);
+        bench.tell(up, Frame::Ack(vec![refused]));
+        let told = bench.settle().into_iter().filter(|(to, _)| *to == link);
+        let told = acks(&told.map(|(_, heard)| heard).collect::<Vec<_>>());
+        bench.node.handle(Event::Disconnected { link: up }, NOW);
+        let (_, heard) = bench.parent(0, [0; 16]);
+        let again = heard.iter().any(|heard| {
+            matches!(heard, Heard::Frame(Frame::Publish(chunks)) if chunks.contains(&chunk))
+        });
+        let kept = reason != Conflict;
+        assert_eq!((again, told.is_empty()), (kept, kept));
+    }
 }
 
 /// P-CHUNK-3, P-CHUNK-4, P-CHUNK-5, P-NAME-2.
@@ -569,21 +591,7 @@ fn a_new_parent_is_asked_and_gets_what_it_lacks() {
         let chunk = bench.chunk(0);
         bench.publish(writer, &chunk);
         for (number, store) in [[4; 16], [5; 16]].into_iter().enumerate() {
-            let relay = format!("parent {number}");
-            let up = bench.join(Role::Upstream {
-                relay,
-                key: proto::PublicKey([8; 32]),
-            });
-            let Frame::Hello(greeting) = hello(1, 1) else {
-                panic!("a HELLO")
-            };
-            let greeting = Frame::Hello(Hello {
-                tier: Tier::Origin,
-                features: Hello::RECONCILES,
-                store,
-                ..greeting
-            });
-            let heard = bench.say(up, greeting);
+            let (up, heard) = bench.parent(Hello::RECONCILES, store);
             let published = heard
                 .iter()
                 .any(|heard| matches!(heard, Heard::Frame(Frame::Publish(_))));

@@ -631,6 +631,7 @@ impl<S: Store> Node<S> {
 
     fn sweep(&mut self) {
         self.grants.expire(self.now);
+        self.send_doubted();
         match self.store.expire(self.now, SWEEP_CHUNKS) {
             Ok(removed) => {
                 self.pages.clear();

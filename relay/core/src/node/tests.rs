@@ -11,6 +11,7 @@ mod interest;
 mod limits;
 mod mend;
 mod reconcile;
+mod refused;
 mod world;
 
 const TREE: [Tier; 3] = [Tier::Origin, Tier::Cloud, Tier::Local];

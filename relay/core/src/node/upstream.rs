@@ -19,6 +19,8 @@ const RETRY_MS: u64 = 5_000;
 /// Fetches that the parent has not answered. With the wishes of a reconciliation, 16 at most, they are
 /// as many as a relay allows a link by default.
 const FETCHES: usize = 48;
+/// Chunks by which we see whether a parent still refuses what it refused for good.
+const DOUBTED: usize = 64;
 /// Fetches of links that wait for their turn; those beyond get what is here.
 const FETCHES_WAITING: usize = 4096;
 
@@ -42,6 +44,9 @@ struct Parent {
     again: BTreeSet<Name>,
     /// If those are too many to remember: where they begin, else the end of all numbers.
     refused_behind: u64,
+    /// A few of those that it has refused as its operator has told it: they go again with each sweep,
+    /// and all that were refused when it takes one.
+    doubted: BTreeSet<Name>,
     /// When it is tried again, after a refusal or when the store could not be read.
     retry_at: Option<Timestamp>,
     /// If it answers RECONCILE.
@@ -162,6 +167,7 @@ impl Upstream {
             refused: BTreeSet::new(),
             again: BTreeSet::new(),
             refused_behind: u64::MAX,
+            doubted: BTreeSet::new(),
             retry_at: None,
             walk: None,
         });
@@ -518,14 +524,20 @@ impl<S: Store> Node<S> {
 
     /// ACK from the parent: remembered with the next commit, then passed on.
     pub(super) fn receive_acks(&mut self, acks: Vec<(Name, Outcome)>) {
+        let mut changed = false;
         for (name, outcome) in acks {
             if let Some(parent) = self.upstream.parent.as_mut() {
                 parent.in_flight.remove(&name);
+                let stored = matches!(outcome, Outcome::Stored(_));
+                changed |= stored && parent.doubted.remove(&name);
             }
             match outcome {
                 Outcome::Stored(tier) => self.feed.push_progress(name, Progress::Reached(tier)),
                 Outcome::Refused(reason) => self.refused_above(name, reason),
             }
+        }
+        if changed {
+            self.retry_upward();
         }
         self.queue_upward();
     }
@@ -535,13 +547,62 @@ impl<S: Store> Node<S> {
             self.effects
                 .push_back(Effect::Note(Note::RefusedAbove { name, reason }));
         }
-        if !reason.is_temporary() {
-            self.feed.push_progress(name, Progress::Stopped);
-            for link in self.upstream.take_route(name) {
-                self.acknowledge(link, name, Outcome::Refused(reason));
-            }
-            return;
+        if reason.is_temporary() {
+            return self.refused_for_now(name, reason);
         }
+        let parent = self.upstream.parent.as_mut();
+        match reason {
+            Refused::UnknownOrigin | Refused::TooLongLived => {
+                if let Some(parent) = parent.filter(|parent| parent.doubted.len() < DOUBTED) {
+                    parent.doubted.insert(name);
+                }
+            }
+            Refused::Expired | Refused::BadSignature if self.is_sound(name) => {}
+            _ => {
+                self.feed.push_progress(name, Progress::Stopped);
+                for link in self.upstream.take_route(name) {
+                    self.acknowledge(link, name, Outcome::Refused(reason));
+                }
+            }
+        }
+    }
+
+    /// Whether a chunk lies here and has not expired; that it is signed was verified then.
+    fn is_sound(&mut self, name: Name) -> bool {
+        match self.store.get(name) {
+            Ok(stored) => stored.is_some_and(|stored| stored.chunk.expiry() > self.now),
+            Err(_) => true,
+        }
+    }
+
+    /// Sends up again, at each sweep, a few of those that the parent refuses as its operator has told
+    /// it, so that we see when it is told otherwise.
+    pub(super) fn send_doubted(&mut self) {
+        let Some(parent) = self.upstream.parent.as_mut() else {
+            return;
+        };
+        let doubted = mem::take(&mut parent.doubted);
+        let doubted: BTreeSet<Name> = doubted
+            .into_iter()
+            .filter(|name| self.is_sound(*name))
+            .collect();
+        let Some(parent) = self
+            .upstream
+            .parent
+            .as_mut()
+            .filter(|_| !doubted.is_empty())
+        else {
+            return;
+        };
+        if mem::take(&mut parent.live) {
+            parent.position = self.store.last_sequence();
+        }
+        parent.again.extend(&doubted);
+        parent.doubted = doubted;
+        self.queue_upward();
+    }
+
+    fn refused_for_now(&mut self, name: Name, reason: Refused) {
         let Some(parent) = self.upstream.parent.as_mut() else {
             return;
         };
