@@ -196,6 +196,9 @@ impl<S: Store> Node<S> {
             Source::Granted(link)
         };
         for chunk in chunks {
+            if !upstream && !self.may_verify(link, &chunk) {
+                return self.count_refused(chunk.name(), Refused::Quota);
+            }
             match self.grants.admit(&chunk, self.now) {
                 Ok(true) => self.feed.queue.push(Queued {
                     source,
@@ -209,6 +212,14 @@ impl<S: Store> Node<S> {
                 Err(reason) => return self.count_refused(chunk.name(), reason),
             }
         }
+    }
+
+    /// Whether a link may have a grant looked at: a new one costs as much as a chunk, a known one
+    /// nothing, so that a chain gets through however low the rate is.
+    fn may_verify(&mut self, link: LinkId, grant: &Chunk) -> bool {
+        let now = self.now;
+        let link = self.links.get_mut(&link);
+        self.grants.holds(grant) || link.is_some_and(|state| state.chunks.take(now))
     }
 
     /// CHUNK from the parent, for a subscription or a fetch of ours.

@@ -13,6 +13,10 @@ use crate::store::{Store, StoreError};
 
 /// Grants read from the store at once.
 const READ_CHUNKS: usize = 256;
+/// The part of the table, one in so many, that an organisation may fill.
+const SHARE: usize = 4;
+/// Grants that an organisation may have in any case, if the table has room for them.
+const SHARE_LEAST: usize = 1024;
 /// The leading bits of a name that say origin, application and path.
 const PATH_BITS: u8 = 40;
 
@@ -43,6 +47,8 @@ pub(super) struct Grants {
     endings: BTreeMap<Name, Ending>,
     /// Of each organisation the grants that the origin gave it, with their subscription bits.
     firsts: BTreeMap<(OriginId, u32), BTreeMap<GrantId, u8>>,
+    /// How many are held of each organisation.
+    counts: BTreeMap<(OriginId, u32), usize>,
     capacity: usize,
 }
 
@@ -53,6 +59,7 @@ impl Grants {
             held: BTreeMap::new(),
             endings: BTreeMap::new(),
             firsts: BTreeMap::new(),
+            counts: BTreeMap::new(),
             capacity,
         }
     }
@@ -73,6 +80,7 @@ impl Grants {
         self.held.clear();
         self.endings.clear();
         self.firsts.clear();
+        self.counts.clear();
         for origin in self.origins.clone().into_keys() {
             let place = Place {
                 origin,
@@ -197,26 +205,29 @@ impl Grants {
         if chunk.expiry() <= now {
             return Err(Refused::Expired);
         }
-        let (grant, depth) = if chunk.grant() == GrantId::NONE {
-            (Grant::from_origin(chunk, key).map_err(refused)?, 1)
-        } else {
-            let parent = self.held.get(&chunk.grant()).ok_or(Refused::NoGrant)?;
-            (
-                Grant::from_issuer(chunk, &parent.grant).map_err(refused)?,
-                parent.depth + 1,
-            )
+        // What costs nothing comes before the signature.
+        let parent = match chunk.grant() {
+            GrantId::NONE => None,
+            parent => Some(self.held.get(&parent).ok_or(Refused::NoGrant)?),
         };
+        let depth = parent.map_or(1, |parent| parent.depth + 1);
         if depth > limits::GRANT_CHAIN {
             return Err(Refused::BadGrant);
         }
-        if self.held.len() >= self.capacity {
+        if !self.has_room(organisation(chunk)) {
             return Err(Refused::Quota);
         }
+        let grant = match parent {
+            None => Grant::from_origin(chunk, key),
+            Some(parent) => Grant::from_issuer(chunk, &parent.grant),
+        };
+        let grant = grant.map_err(refused)?;
         let rate = grant.limits.chunks_per_second;
         if depth == 1 {
             let firsts = self.firsts.entry(organisation(chunk)).or_default();
             firsts.insert(id, grant.limits.subscription_bits);
         }
+        *self.counts.entry(organisation(chunk)).or_default() += 1;
         self.held.insert(
             id,
             Held {
@@ -236,6 +247,18 @@ impl Grants {
             held.revoked = revoked;
         }
         Ok(true)
+    }
+
+    /// Whether one more grant of an organisation may be held: none can fill the table for all.
+    fn has_room(&self, organisation: (OriginId, u32)) -> bool {
+        let share = (self.capacity / SHARE).max(SHARE_LEAST);
+        let own = self.counts.get(&organisation).copied().unwrap_or(0);
+        self.held.len() < self.capacity && own < share
+    }
+
+    /// Whether a chunk is a grant that is held: it is not verified again.
+    pub(super) fn holds(&self, chunk: &Chunk) -> bool {
+        self.held.contains_key(&GrantId::of(chunk))
     }
 
     /// Whether a record has ended a grant.
@@ -292,13 +315,20 @@ impl Grants {
     pub(super) fn unstored(&mut self, chunk: &Chunk) {
         let id = GrantId::of(chunk);
         if self.held.get(&id).is_some_and(|held| !held.stored) {
-            self.held.remove(&id);
-            self.forget_first(chunk, id);
+            self.forget(chunk, id);
         }
     }
 
-    fn forget_first(&mut self, chunk: &Chunk, id: GrantId) {
+    fn forget(&mut self, chunk: &Chunk, id: GrantId) {
         let organisation = organisation(chunk);
+        if self.held.remove(&id).is_some()
+            && let Some(count) = self.counts.get_mut(&organisation)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&organisation);
+            }
+        }
         if let Some(firsts) = self.firsts.get_mut(&organisation) {
             firsts.remove(&id);
             if firsts.is_empty() {
@@ -329,8 +359,7 @@ impl Grants {
         let over: Vec<(GrantId, Chunk)> =
             over.map(|(id, held)| (*id, held.chunk.clone())).collect();
         for (id, chunk) in over {
-            self.held.remove(&id);
-            self.forget_first(&chunk, id);
+            self.forget(&chunk, id);
         }
         self.endings.retain(|_, ending| ending.expiry > now);
     }

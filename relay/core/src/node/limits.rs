@@ -33,11 +33,11 @@ pub struct Limits {
     pub in_flight: usize,
     /// Published names whose later acknowledgements are passed on.
     pub routes: usize,
-    /// Grants known.
+    /// Grants known, a quarter of them (or 1,024) of one organisation.
     pub grants: usize,
     /// The shortest prefix that may be subscribed to, in bits.
     pub prefix_bits: u8,
-    /// Chunks a link may publish per second, with as many again at once.
+    /// Chunks a link may publish per second, with as many again at once; new grants that it shows count.
     pub chunks_per_second: u32,
     /// Key package fragments a link may publish per minute, with as many again at once.
     pub key_packages_per_minute: u32,

@@ -7,6 +7,7 @@ use super::{Closed, Limits, Note};
 use world::{World, hello};
 
 mod access;
+mod grants;
 mod interest;
 mod limits;
 mod mend;
@@ -619,7 +620,8 @@ fn links_that_go_leave_nothing_behind() {
 #[test]
 fn a_patient_sender_gets_through_a_small_quota() {
     let limits = Limits {
-        chunks_per_second: 5,
+        // Five chunks of a writer, and the grant that it shows.
+        chunks_per_second: 6,
         in_flight: 4,
         ..Limits::default()
     };
