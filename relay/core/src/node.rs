@@ -25,6 +25,7 @@ mod quota;
 mod reconcile;
 mod snapshot;
 mod subscriptions;
+mod turns;
 mod upstream;
 
 use feed::Feed;
@@ -35,6 +36,7 @@ use pages::Pages;
 use quota::Bucket;
 pub use snapshot::{ParentSnapshot, Snapshot};
 use subscriptions::Table;
+use turns::Turns;
 use upstream::Upstream;
 
 /// How often expired chunks are removed, in milliseconds.
@@ -256,6 +258,19 @@ enum Work {
     Walk,
 }
 
+impl Work {
+    /// The link that has asked for it; `None` for our own at the parent.
+    fn whose(self) -> Option<LinkId> {
+        match self {
+            Self::Subscription(link, _)
+            | Self::Fetch(link, _)
+            | Self::Answer(link)
+            | Self::Wish(link, _) => Some(link),
+            Self::Upward | Self::Interest | Self::Walk => None,
+        }
+    }
+}
+
 /// One node of the tree.
 pub struct Node<S> {
     config: Config,
@@ -267,7 +282,7 @@ pub struct Node<S> {
     pages: Pages,
     feed: Feed,
     upstream: Upstream,
-    work: VecDeque<Work>,
+    work: Turns,
     effects: VecDeque<Effect>,
     counters: Counters,
     /// Live subscriptions that have got chunks since their last resume mark.
@@ -301,7 +316,7 @@ impl<S: Store> Node<S> {
             table: Table::default(),
             pages: Pages::default(),
             feed: Feed::default(),
-            work: VecDeque::new(),
+            work: Turns::default(),
             effects: VecDeque::new(),
             counters: Counters::default(),
             unmarked: BTreeSet::new(),
@@ -346,7 +361,7 @@ impl<S: Store> Node<S> {
         self.tick(now);
         self.commit(now);
         for _ in 0..SLICES {
-            let Some(work) = self.work.pop_front() else {
+            let Some(work) = self.work.pop() else {
                 break;
             };
             match work {
@@ -583,6 +598,7 @@ impl<S: Store> Node<S> {
         for subscription in state.subscriptions.values() {
             self.unwant(subscription.prefix);
         }
+        self.work.forget(Some(link));
         self.upstream.forget_fetches_of(link);
         if self.upstream.link() == Some(link) {
             self.upstream_lost();
@@ -601,7 +617,10 @@ impl<S: Store> Node<S> {
         state.bytes = left;
         state.sends = state.sends.saturating_sub(sends);
         if state.bytes <= window.bytes / 2 && state.sends <= window.sends / 2 {
-            self.work.extend(state.blocked.drain(..));
+            state
+                .blocked
+                .drain(..)
+                .for_each(|work| self.work.push(work));
         }
     }
 

@@ -55,10 +55,10 @@ impl<S: Store> Node<S> {
                 splitter: Splitter::default(),
                 parts: Vec::new(),
             });
-            self.work.push_back(Work::Answer(link));
+            self.work.push(Work::Answer(link));
         } else {
             state.wishes.insert(id, spans.into());
-            self.work.push_back(Work::Wish(link, id));
+            self.work.push(Work::Wish(link, id));
         }
     }
 
@@ -95,7 +95,7 @@ impl<S: Store> Node<S> {
                 .for_each(|held| answer.splitter.push(held.name, held.digest));
             if held.len() == budget {
                 *rest = held.last().and_then(|last| span.behind(last.name));
-                return self.work.push_back(Work::Answer(link));
+                return self.work.push(Work::Answer(link));
             }
             budget -= held.len();
             let parts = std::mem::take(&mut answer.splitter).finish(*span);
@@ -147,7 +147,7 @@ impl<S: Store> Node<S> {
             let (cursor, live) = (self.store.id().cursor(self.store.last_sequence()), true);
             self.send(link, &Frame::CaughtUp { id, cursor, live });
         } else {
-            self.work.push_back(Work::Wish(link, id));
+            self.work.push(Work::Wish(link, id));
         }
     }
 }

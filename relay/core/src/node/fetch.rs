@@ -38,7 +38,7 @@ impl<S: Store> Node<S> {
                 missing: BTreeSet::new(),
             },
         );
-        self.work.push_back(Work::Fetch(link, id));
+        self.work.push(Work::Fetch(link, id));
     }
 
     /// Answers the next names of a fetch.
@@ -69,7 +69,7 @@ impl<S: Store> Node<S> {
         let all_here = fetch.missing.is_empty();
         self.send_fetched(link, id, &found);
         if !finished {
-            self.work.push_back(Work::Fetch(link, id));
+            self.work.push(Work::Fetch(link, id));
         } else if all_here || !self.fetch_above(link, id) {
             self.end_fetch(link, id);
         }

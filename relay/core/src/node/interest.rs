@@ -261,7 +261,7 @@ impl<S: Store> Node<S> {
     fn queue_interest(&mut self) {
         if self.upstream.ready().is_some() && !self.upstream.interest.queued {
             self.upstream.interest.queued = true;
-            self.work.push_back(Work::Interest);
+            self.work.push(Work::Interest);
         }
     }
 

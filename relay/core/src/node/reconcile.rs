@@ -279,7 +279,7 @@ impl<S: Store> Node<S> {
             && !walk.ended
         {
             walk.queued = true;
-            self.work.push_back(Work::Walk);
+            self.work.push(Work::Walk);
         }
     }
 

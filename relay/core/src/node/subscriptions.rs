@@ -119,7 +119,7 @@ impl<S: Store> Node<S> {
             let (cursor, live) = (self.store.id().cursor(sent), true);
             self.send(link, &Frame::CaughtUp { id, cursor, live });
         } else {
-            self.work.push_back(Work::Subscription(link, id));
+            self.work.push(Work::Subscription(link, id));
         }
         self.want(prefix);
     }
@@ -146,8 +146,7 @@ impl<S: Store> Node<S> {
         state
             .blocked
             .retain(|work| *work != Work::Subscription(link, id));
-        self.work
-            .retain(|work| *work != Work::Subscription(link, id));
+        self.work.remove(Work::Subscription(link, id));
         self.unmarked.remove(&(link, id));
         self.table.remove(subscription.prefix, (link, id));
         self.unwant(subscription.prefix);
@@ -212,7 +211,7 @@ impl<S: Store> Node<S> {
             .subscription(link, id)
             .is_some_and(|own| !matches!(own.phase, Phase::Live))
         {
-            self.work.push_back(Work::Subscription(link, id));
+            self.work.push(Work::Subscription(link, id));
         }
     }
 

@@ -413,7 +413,7 @@ impl<S: Store> Node<S> {
         };
         if parent.hello.is_some() && !parent.live && !parent.queued {
             parent.queued = true;
-            self.work.push_back(Work::Upward);
+            self.work.push(Work::Upward);
         }
     }
 

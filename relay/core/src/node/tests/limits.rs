@@ -417,3 +417,33 @@ fn what_trust_rests_on_is_neither_evicted_nor_kept_for_less() {
         assert!(world.nodes[1].store().get(name).unwrap().is_some());
     }
 }
+
+#[test]
+fn who_asks_for_very_much_makes_nobody_else_wait() {
+    let mut world = World::new(&[Tier::Origin]);
+    let writer = world.client(0);
+    let chunks = world.chunks(0..300);
+    world.publish(writer, &chunks);
+    world.settle();
+    let (greedy, modest) = (world.client(0), world.client(0));
+    for id in 0..500 {
+        world.subscribe(greedy, id, world.team(), Start::All);
+        let names = vec![world.name(9, id)];
+        if id < 60 {
+            world.say(
+                greedy,
+                &Frame::Fetch {
+                    id: 1000 + id,
+                    names,
+                },
+            );
+        }
+    }
+    world.turn();
+    world.subscribe(modest, 1, world.team(), Start::All);
+    for _ in 0..5 {
+        world.turn();
+    }
+    assert_eq!(world.clients[modest].chunks(), chunks);
+    assert!(world.clients[greedy].chunks().len() < 2_000);
+}
