@@ -23,12 +23,12 @@ use crate::join::Joining;
 use crate::operation::Operation;
 use crate::orgs::{Certificate, OrgId, Revoked};
 use crate::outbox::Link;
-use crate::pending::Waiting;
 use crate::relays::Found;
 use crate::seen::Seen;
 use crate::states::State;
 use crate::store::{Kind, Store, StoreError};
 use crate::team::{Channel, Counters, Founding, Network, Organisation, Subscription, Team};
+use crate::waiting::Waiting;
 
 pub use crate::team::Identity;
 
