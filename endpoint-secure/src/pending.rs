@@ -9,7 +9,7 @@ use proto::{Chunk, Fields, Join, Joined, Name, Path, PublicKey};
 
 use crate::device::session::{Failure, Session};
 use crate::naming;
-use crate::waiting::{Part, fragment, kind};
+use crate::waiting::{Author, fragment};
 
 /// How long an entry is held for those before it when no end of a backlog comes, in milliseconds.
 const HOLD_MS: u64 = 2_000;
@@ -57,11 +57,42 @@ impl Session {
         if !self.wants(name)? || self.is_forged(&chunk) {
             return Ok(());
         }
-        if !self.memory.waiting.insert(chunk) {
-            self.notice("too many messages wait for a change of their team that has not come");
-            return Ok(());
+        self.memory.waiting.insert(chunk, &self.memory.teams);
+        self.try_runs(name)?;
+        self.limit_waiting(name);
+        Ok(())
+    }
+
+    /// What was of use is gone by now. A chunk that waits may be too much.
+    fn limit_waiting(&mut self, name: Name) {
+        let Some((team, author)) = self.memory.waiting.holder(name.0) else {
+            return;
+        };
+        if matches!(author, Author::Device(device) if self.is_long_gone(team, device)) {
+            return self.memory.waiting.remove(name.0);
         }
-        self.try_runs(name)
+        let Some((team, author)) = self.memory.waiting.make_room((team, author)) else {
+            return;
+        };
+        let name = self.memory.teams.get(&team).map_or("", |team| &team.name);
+        let whose = match author {
+            Author::Device(device) => format!("messages of device {device}"),
+            _ => "messages".into(),
+        };
+        self.notice_once(format!(
+            "{name}: too many {whose} wait for a change of the team that has not come; the oldest are dropped"
+        ));
+    }
+
+    /// Whether a device was out of a team before the oldest state that is kept: nothing that it says can
+    /// be read any more.
+    fn is_long_gone(&self, team: TeamId, device: u32) -> bool {
+        let path = self.memory.verdicts.get(&team).map(|verdict| &verdict.path);
+        let oldest = path.and_then(|path| path.first());
+        let oldest = oldest.and_then(|id| self.memory.states.get(&(team, *id)));
+        oldest.is_some_and(|state| {
+            !state.devices.contains(&device) && state.used.key(device).is_some()
+        })
     }
 
     fn try_runs(&mut self, name: Name) -> Result<(), Failure> {
@@ -85,6 +116,12 @@ impl Session {
             self.link.hold_ms.get_or_insert(at);
             return Ok(());
         }
+        let object = join(&run);
+        let waits = |object: &Vec<u8>| self.lacks_state(first, object);
+        // Before signatures are checked: it may be looked at often.
+        if object.as_ref().is_some_and(waits) {
+            return Ok(());
+        }
         let (forged, run): (Vec<_>, Vec<_>) = run.into_iter().partition(|one| self.is_forged(one));
         if !forged.is_empty() {
             // The true ones may still come; the others of the run stay.
@@ -93,7 +130,7 @@ impl Session {
             }
             return Ok(());
         }
-        let taken = match join(&run) {
+        let taken = match object {
             Some(object) => self.take(first, count, &object, &run[0])?,
             None => Taken::Done,
         };
@@ -109,7 +146,7 @@ impl Session {
     /// What was held for the entry that has just been taken.
     fn next_held(&self, first: Name, count: u32) -> Option<Name> {
         let next = first.offset(count)?;
-        let held = self.memory.waiting.chunks.contains_key(&next.0);
+        let held = self.memory.waiting.holder(next.0).is_some();
         (held && matches!(first.fields(), Fields::Message { .. })).then_some(next)
     }
 
@@ -165,19 +202,8 @@ impl Session {
 
     /// After a new state: what waited for it, in the order of names.
     pub(crate) fn retry_waiting(&mut self, team: TeamId) -> Result<(), Failure> {
-        let names: Vec<Name> = self
-            .memory
-            .waiting
-            .chunks
-            .values()
-            .filter(|chunk| {
-                let ours = naming::team_id(chunk.name().place()) == team;
-                ours && matches!(kind(chunk), Part::Begins)
-            })
-            .map(Chunk::name)
-            .collect();
-        for name in names {
-            if self.memory.waiting.chunks.contains_key(&name.0) {
+        for name in self.memory.waiting.beginnings(team) {
+            if self.memory.waiting.holder(name.0).is_some() {
                 self.try_runs(name)?;
             }
         }
