@@ -41,7 +41,8 @@ impl Session {
         chunks.sort_by_key(Chunk::name);
         self.link.heard_ms = self.now.millis();
         for chunk in chunks {
-            self.receive(chunk)?;
+            let done = self.receive(chunk);
+            self.contain(done)?;
         }
         Ok(())
     }
@@ -131,7 +132,10 @@ impl Session {
             return Ok(());
         }
         let taken = match object {
-            Some(object) => self.take(first, count, &object, &run[0])?,
+            Some(object) => {
+                let taken = self.take(first, count, &object, &run[0]);
+                self.contain(taken)?.unwrap_or(Taken::Done)
+            }
             None => Taken::Done,
         };
         if taken == Taken::Done {

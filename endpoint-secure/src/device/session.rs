@@ -398,6 +398,19 @@ impl Session {
         self.told.notices.push(text.into());
     }
 
+    /// What one thing that came cannot do concerns that thing alone: it is said, and the rest goes on. Only
+    /// the disk's failures end an event.
+    pub(crate) fn contain<T>(&mut self, done: Result<T, Failure>) -> Result<Option<T>, Failure> {
+        match done {
+            Ok(value) => Ok(Some(value)),
+            Err(Failure::Refused(refusal)) => {
+                self.notice_once(format!("something that came was left: {}", refusal.text));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// A line that others can cause as often as they like: it is said once until the profile is locked.
     pub(crate) fn notice_once(&mut self, text: String) {
         if self.said.len() < SAID && self.said.insert(text.clone()) {

@@ -1,12 +1,13 @@
 //! Insiders who would make others deaf: what they send costs nobody else anything.
 
-use endpoint_secure_api::Command;
+use endpoint_secure_api::{Answer, Code, Command};
 use proto::limits::DAY_MS;
 use proto::{Chunk, Fields, Name, split};
 
 use super::world::{Template, World};
 use crate::message::kind;
 use crate::naming;
+use crate::operation::What;
 
 /// Where in its feed the insider goes on: what it says honestly stays before it.
 const FAR: u32 = 1_000;
@@ -101,4 +102,80 @@ fn a_member_who_floods_a_team_makes_nobody_deaf() {
     world.now = world.now.plus_millis(2 * DAY_MS);
     world.settle();
     assert_eq!(waiting(&mut world, 1), 0);
+}
+
+/// The owner hears both what was said by who asks for the impossible, and what others say after it.
+fn is_heard(world: &mut World, from: usize) {
+    assert!(world.say(from, "and this", 1));
+    assert!(world.say(2, "still heard", 2));
+    world.settle();
+    let texts: Vec<String> = world.texts(0).into_iter().map(|one| one.0).collect();
+    assert_eq!(texts, ["and this", "still heard"]);
+    let lines = world.peers[0].told.iter();
+    let told = lines.filter(|line| line.contains("too many")).count();
+    assert_eq!(told, 1, "{:?}", world.peers[0].told);
+}
+
+#[test]
+fn a_request_that_is_refused_holds_up_nothing() {
+    let mut world = Template::new(4, 0).world();
+    world.settle();
+    let (team, number) = (world.team, world.number(3));
+    for index in 0..256 {
+        let fingerprint = format!("{index:064x}");
+        world
+            .ask(0, Command::AddDevice { team, fingerprint })
+            .unwrap();
+    }
+    for _ in 0..3 {
+        let fingerprint = "ab".repeat(32);
+        world.ask(3, Command::LinkDevice { fingerprint }).unwrap();
+    }
+    world.settle();
+    is_heard(&mut world, 3);
+    assert!(world.tip(0).unwrap().devices.contains(&number));
+}
+
+/// Notes as many changes as may wait, none of which can be made.
+fn fill_changes(world: &mut World, at: usize) {
+    let (team, now) = (world.team, world.now);
+    let session = world.session(at).unwrap();
+    session.begin(now).unwrap();
+    for index in 0..=u8::MAX {
+        let fingerprint = [index; 32];
+        session.ask_for(team, What::Add { fingerprint }).unwrap();
+    }
+    session.commit().unwrap();
+}
+
+#[test]
+fn changes_in_effect_take_no_room_from_those_that_wait() {
+    let mut world = Template::new(4, 0).world();
+    world.settle();
+    let team = world.team;
+    let changes = &world.session(0).unwrap().memory.operations;
+    assert!(changes.values().any(|one| one.made.is_some()));
+    fill_changes(&mut world, 0);
+    let device = world.number(3);
+    let remove = Command::RemoveDevice { team, device };
+    assert_eq!(world.ask(0, remove).unwrap_err().code, Code::Usage);
+}
+
+#[test]
+fn a_removal_for_which_there_is_no_room_holds_up_nothing() {
+    let mut world = Template::new(5, 0).world();
+    world.settle();
+    fill_changes(&mut world, 0);
+    let Ok(Answer::Status(status)) = world.ask(4, Command::Status) else {
+        panic!("no status");
+    };
+    let fingerprint = status.profile.unwrap().fingerprint;
+    let link = Command::LinkDevice {
+        fingerprint: fingerprint.clone(),
+    };
+    world.ask(3, link).unwrap();
+    world.settle();
+    world.ask(3, Command::UnlinkDevice { fingerprint }).unwrap();
+    world.settle();
+    is_heard(&mut world, 3);
 }
