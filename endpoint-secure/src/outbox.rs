@@ -166,6 +166,7 @@ impl Session {
             self.link.subscribed.retain(|_, id| *id > 0);
         }
         self.memory.waiting.expire(self.now);
+        self.prune_all()?;
         self.forget_joinings()?;
         self.tend_admissions()?;
         self.ask_again()?;
@@ -208,6 +209,8 @@ impl Session {
         let expiry = self.memory.waiting.expires_at().map(Timestamp::millis);
         [
             expiry,
+            // After it, not at it.
+            self.prune_ms().map(|at| at + 1),
             queue,
             unsure.then_some(self.link.since_ms + BACKLOG_MS),
             self.link.hold_ms,

@@ -578,7 +578,7 @@ impl World {
         admitted && self.ask(at, Command::Enter { team }).is_ok()
     }
 
-    fn next_timeout(&self, at: usize) -> Option<Timestamp> {
+    pub fn next_timeout(&self, at: usize) -> Option<Timestamp> {
         self.peers[at]
             .device
             .as_ref()
