@@ -291,6 +291,8 @@ impl Session {
             self.refuse_request(request, why)?;
             return refuse(Code::Forbidden, why.line());
         }
+        // It comes in with the role that it is to have, or not at all.
+        self.room_for(2)?;
         self.ask_for(id, What::Add { fingerprint })?;
         let key = (id, Fingerprint(fingerprint).digits());
         let named = self.memory.adding.get(&key);

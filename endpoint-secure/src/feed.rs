@@ -352,16 +352,10 @@ impl Session {
         object: &[u8],
     ) -> Result<Taken, Failure> {
         let team = self.team(naming::team_id(first.place()))?.clone();
-        let Some((epoch, aad_bytes)) = group::peek(object) else {
+        let Some((epoch, state)) = route(first, object) else {
             return Ok(Taken::Done);
         };
-        let Some((state_id, _)) = aad_bytes.split_first_chunk::<8>() else {
-            return Ok(Taken::Done);
-        };
-        if aad_bytes != aad(*state_id, first) {
-            return Ok(Taken::Done);
-        }
-        let Some(state) = self.memory.states.get(&(team.id, *state_id)) else {
+        let Some(state) = self.memory.states.get(&(team.id, state)) else {
             return Ok(self.without_state(&team, epoch));
         };
         let Some(namespace) = state.namespace else {
@@ -388,6 +382,19 @@ impl Session {
             self.keep(&team, (state, namespace), first, arrived)?;
         }
         Ok(Taken::Done)
+    }
+
+    /// Whether an object is a message that has to wait for its state.
+    pub(crate) fn lacks_state(&self, first: Name, object: &[u8]) -> bool {
+        let id = naming::team_id(first.place());
+        let (Fields::Message { .. }, Some(team)) = (first.fields(), self.memory.teams.get(&id))
+        else {
+            return false;
+        };
+        route(first, object).is_some_and(|(epoch, state)| {
+            let known = self.memory.states.contains_key(&(id, state));
+            !known && self.without_state(team, epoch) == Taken::Wait
+        })
     }
 
     /// A message of a state that is not here: too old for this device, or its commit has yet to
@@ -678,6 +685,13 @@ impl Session {
 fn fenced_bytes((row, device, number): (i64, u32, u32)) -> Vec<u8> {
     let (device, number) = (device.to_be_bytes(), number.to_be_bytes());
     [&row.to_be_bytes()[..], &device, &number].concat()
+}
+
+/// The epoch and the state that a message says it is of, if it is for its name.
+fn route(first: Name, object: &[u8]) -> Option<(u64, StateId)> {
+    let (epoch, bytes) = group::peek(object)?;
+    let (state, _) = bytes.split_first_chunk::<8>()?;
+    (bytes == aad(*state, first)).then_some((epoch, *state))
 }
 
 fn aad(state: StateId, name: Name) -> Vec<u8> {

@@ -61,10 +61,13 @@ impl Session {
     ) -> Result<MessageId, Failure> {
         let team = self.team(channel.team)?.clone();
         if self.held(team.id).count() >= HELD {
-            return refuse(
-                endpoint_secure_api::Code::Usage,
-                "messages wait until a removal has been made again; try again in half a minute",
-            );
+            let why = if self.is_out_of_touch(team.id) {
+                "this device was away for days, and its messages wait until it has heard what the team did; \
+                 connect it to a relay, then send this again"
+            } else {
+                "messages wait until a removal has been made again; try again in half a minute"
+            };
+            return refuse(endpoint_secure_api::Code::Usage, why);
         }
         let row = self.know_channel(team.id, channel.channel, "")?;
         let feed = self.feed(row, team.device);

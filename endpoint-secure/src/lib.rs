@@ -40,3 +40,4 @@ mod standing;
 mod states;
 mod store;
 mod team;
+mod waiting;

@@ -145,7 +145,11 @@ impl Session {
         body: &[u8],
     ) -> Result<(), Failure> {
         match decode(body) {
-            Ok(request) => self.follow(id, from, request),
+            Ok(request) => {
+                let done = self.follow(id, from, request);
+                self.contain(done)?;
+                Ok(())
+            }
             // Of a later version.
             Err(_) => Ok(()),
         }

@@ -41,6 +41,9 @@ pub fn is_act(command: &Command) -> bool {
             | Command::Teams
             | Command::Channels { .. }
             | Command::Devices { .. }
+            | Command::Requests { .. }
+            | Command::Invites { .. }
+            | Command::Preview { .. }
             | Command::Timeline { .. }
             | Command::MarkRead { .. }
             | Command::Relays

@@ -31,7 +31,7 @@ pub(crate) const QUIET_MS: u64 = 1_000;
 pub(crate) const BACKLOG_MS: u64 = 5_000;
 /// How long outgoing messages wait for a lost removal to be made again, in milliseconds.
 pub(crate) const HOLD_MS: u64 = 30_000;
-/// Changes that wait, at most.
+/// Changes that are not in effect, at most.
 const WAITING: usize = 256;
 
 /// What is to be done.
@@ -231,17 +231,11 @@ impl Session {
     /// Notes a change, unless the same one waits already.
     pub(crate) fn ask_for(&mut self, team: TeamId, what: What) -> Result<Answer, Failure> {
         let mut own = self.memory.operations.values();
-        let waits = |one: &Operation| one.made.is_none_or(|made| !self.on_path(team, made));
-        if own.any(|one| one.team == team && one.what == what && waits(one)) {
+        if own.any(|one| one.team == team && one.what == what && self.waits(one)) {
             return Ok(Answer::Done);
         }
         self.supersede(team, &what)?;
-        if self.memory.operations.len() >= WAITING {
-            return refuse(
-                Code::Usage,
-                "too many changes wait to be made; connect first",
-            );
-        }
+        self.room_for(1)?;
         if self.count_waiting(team) == 0 {
             self.link.asked_ms.insert(team, self.now.millis());
         }
@@ -256,6 +250,26 @@ impl Session {
             turn: 0,
         })?;
         Ok(Answer::Done)
+    }
+
+    /// The same for a change that no person asks for: without room it is wanted again later.
+    pub(crate) fn want(&mut self, team: TeamId, what: What) -> Result<(), Failure> {
+        match self.ask_for(team, what) {
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether so many more changes may wait.
+    pub(crate) fn room_for(&self, more: usize) -> Result<(), Failure> {
+        let all = self.memory.operations.values();
+        if all.filter(|one| self.waits(one)).count() + more <= WAITING {
+            return Ok(());
+        }
+        refuse(
+            Code::Usage,
+            "too many changes wait to be made; connect first",
+        )
     }
 
     /// Forgets earlier changes of what this one changes: were they made again, they would undo it.
@@ -306,7 +320,7 @@ impl Session {
         let device = team.device;
         self.hold_for(id, still_in.iter().any(|target| *target != device));
         for device in own {
-            self.ask_for(id, What::Remove { device })?;
+            self.want(id, What::Remove { device })?;
         }
         self.welcome_again(id, verdict)
     }
@@ -358,7 +372,7 @@ impl Session {
             })
             .collect();
         for what in again {
-            self.ask_for(id, what)?;
+            self.want(id, what)?;
         }
         Ok(())
     }
@@ -601,8 +615,12 @@ impl Session {
     /// Own changes that are not in effect.
     pub(crate) fn count_waiting(&self, team: TeamId) -> u32 {
         let own = self.memory.operations.range((team, 0)..=(team, u64::MAX));
-        let waits = |one: &Operation| one.made.is_none_or(|made| !self.on_path(team, made));
-        own.filter(|(_, one)| waits(one)).count() as u32
+        own.filter(|(_, one)| self.waits(one)).count() as u32
+    }
+
+    /// Whether a change is not in effect.
+    fn waits(&self, one: &Operation) -> bool {
+        one.made.is_none_or(|made| !self.on_path(one.team, made))
     }
 
     pub(crate) fn devices(&mut self, id: TeamId) -> Result<Answer, Failure> {

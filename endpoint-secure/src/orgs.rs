@@ -535,7 +535,7 @@ impl Session {
                 .filter(|one| self.revoked(tip, *one).is_some())
                 .collect();
             for device in gone {
-                self.ask_for(id, What::Remove { device })?;
+                self.want(id, What::Remove { device })?;
             }
         }
         Ok(())

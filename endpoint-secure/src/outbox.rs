@@ -165,6 +165,8 @@ impl Session {
             self.link.refusals.clear();
             self.link.subscribed.retain(|_, id| *id > 0);
         }
+        self.memory.waiting.expire(self.now);
+        self.prune_all()?;
         self.forget_joinings()?;
         self.tend_admissions()?;
         self.ask_again()?;
@@ -204,7 +206,11 @@ impl Session {
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let queue = self.link.queue_moved.then_some(self.link.queue_tell_ms);
         let unsure = self.link.unsure && self.link.up;
+        let expiry = self.memory.waiting.expires_at().map(Timestamp::millis);
         [
+            expiry,
+            // After it, not at it.
+            self.prune_ms().map(|at| at + 1),
             queue,
             unsure.then_some(self.link.since_ms + BACKLOG_MS),
             self.link.hold_ms,

@@ -3,20 +3,14 @@
 //!
 //! It trusts no chunk: names find, hashes and signatures decide in the room that takes the object.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use endpoint_secure_api::{ChannelId, TeamId};
 use proto::limits::{COMMIT_FRAGMENTS, MESSAGE_FRAGMENTS, OBJECT_BYTES, SMALL_FRAGMENTS};
 use proto::{Chunk, Fields, Join, Joined, Name, Path, PublicKey};
 
 use crate::device::session::{Failure, Session};
 use crate::naming;
-use crate::store::{Store, StoreError};
+use crate::waiting::{Author, fragment};
 
-/// Chunks that are kept, at most: 20,000 take 22 MB.
-const KEPT: usize = 20_000;
-/// Chunks of key packages among them, at most: anybody may publish those.
-const PACKAGES: usize = 1_024;
 /// How long an entry is held for those before it when no end of a backlog comes, in milliseconds.
 const HOLD_MS: u64 = 2_000;
 
@@ -27,141 +21,6 @@ pub(crate) enum Taken {
     Done,
     /// Something that it needs has not come yet.
     Wait,
-}
-
-/// Chunks that wait, mirrored in memory.
-#[derive(Default)]
-pub(crate) struct Waiting {
-    chunks: BTreeMap<u128, Chunk>,
-    stored: BTreeSet<u128>,
-    fresh: BTreeSet<u128>,
-    gone: BTreeSet<u128>,
-    packages: BTreeSet<u128>,
-}
-
-impl Waiting {
-    pub(crate) fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut this = Self::default();
-        for bytes in store.pending()? {
-            let chunk = Chunk::decode(bytes.into()).map_err(|_| StoreError::Corrupt)?;
-            this.stored.insert(chunk.name().0);
-            if chunk.name().path() == Path::KeyPackage {
-                this.packages.insert(chunk.name().0);
-            }
-            this.chunks.insert(chunk.name().0, chunk);
-        }
-        Ok(this)
-    }
-
-    /// Writes what changed; a chunk that came and went within one event is never written.
-    pub(crate) fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
-        for name in std::mem::take(&mut self.gone) {
-            store.drop_pending(name)?;
-        }
-        for name in std::mem::take(&mut self.fresh) {
-            if let Some(chunk) = self.chunks.get(&name) {
-                store.keep_pending(name, chunk.encoded())?;
-                self.stored.insert(name);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.fresh.is_empty() || !self.gone.is_empty()
-    }
-
-    fn insert(&mut self, chunk: Chunk) -> bool {
-        let name = chunk.name().0;
-        let known = self.chunks.contains_key(&name);
-        if self.chunks.len() >= KEPT && !known {
-            return false;
-        }
-        if chunk.name().path() == Path::KeyPackage && !known {
-            if self.packages.len() >= PACKAGES {
-                // Junk cannot keep the true ones out for ever.
-                for name in std::mem::take(&mut self.packages) {
-                    self.remove(name);
-                }
-            }
-            self.packages.insert(name);
-        }
-        self.fresh.insert(name);
-        self.chunks.insert(name, chunk);
-        true
-    }
-
-    fn remove(&mut self, name: u128) {
-        self.chunks.remove(&name);
-        self.packages.remove(&name);
-        self.fresh.remove(&name);
-        if self.stored.remove(&name) {
-            self.gone.insert(name);
-        }
-    }
-
-    /// The run of fragments that this name is in, if all of it is here: from its first.
-    fn run_of(&self, name: u128, most: usize) -> Option<Vec<Chunk>> {
-        let mut first = name;
-        for _ in 0..most {
-            match kind(self.chunks.get(&first)?) {
-                Part::Continued => first = first.checked_sub(1)?,
-                Part::Begins => return self.run_from(first, most),
-            }
-        }
-        None
-    }
-
-    fn run_from(&self, first: u128, most: usize) -> Option<Vec<Chunk>> {
-        let mut run: Vec<Chunk> = Vec::new();
-        let mut length = 0usize;
-        for index in 0..most as u128 {
-            let chunk = self.chunks.get(&(first + index))?;
-            let data = fragment(chunk);
-            if index == 0 {
-                match announced(&data) {
-                    None => return Some(vec![chunk.clone()]),
-                    Some(announced) => length = announced,
-                }
-                length = length.saturating_sub(data.len().saturating_sub(37));
-            } else {
-                length = length.saturating_sub(data.len().saturating_sub(1));
-            }
-            run.push(chunk.clone());
-            if length == 0 {
-                return Some(run);
-            }
-        }
-        None
-    }
-}
-
-enum Part {
-    Begins,
-    Continued,
-}
-
-/// The fragment in a chunk: key packages carry their key in front of it.
-fn fragment(chunk: &Chunk) -> bytes::Bytes {
-    let data = chunk.data();
-    match chunk.name().fields() {
-        Fields::KeyPackage { .. } if data.len() >= 32 => data.slice(32..),
-        _ => data,
-    }
-}
-
-fn kind(chunk: &Chunk) -> Part {
-    match fragment(chunk).first() {
-        Some(2) => Part::Continued,
-        _ => Part::Begins,
-    }
-}
-
-/// The length that a first fragment announces; `None` for a whole object.
-fn announced(data: &[u8]) -> Option<usize> {
-    let (head, rest) = data.split_first()?;
-    let length = rest.first_chunk::<4>()?;
-    (*head == 1).then_some(u32::from_be_bytes(*length) as usize)
 }
 
 fn most(fields: Fields) -> usize {
@@ -182,7 +41,8 @@ impl Session {
         chunks.sort_by_key(Chunk::name);
         self.link.heard_ms = self.now.millis();
         for chunk in chunks {
-            self.receive(chunk)?;
+            let done = self.receive(chunk);
+            self.contain(done)?;
         }
         Ok(())
     }
@@ -198,11 +58,42 @@ impl Session {
         if !self.wants(name)? || self.is_forged(&chunk) {
             return Ok(());
         }
-        if !self.memory.waiting.insert(chunk) {
-            self.notice("too many messages wait for a change of their team that has not come");
-            return Ok(());
+        self.memory.waiting.insert(chunk, &self.memory.teams);
+        self.try_runs(name)?;
+        self.limit_waiting(name);
+        Ok(())
+    }
+
+    /// What was of use is gone by now. A chunk that waits may be too much.
+    fn limit_waiting(&mut self, name: Name) {
+        let Some((team, author)) = self.memory.waiting.holder(name.0) else {
+            return;
+        };
+        if matches!(author, Author::Device(device) if self.is_long_gone(team, device)) {
+            return self.memory.waiting.remove(name.0);
         }
-        self.try_runs(name)
+        let Some((team, author)) = self.memory.waiting.make_room((team, author)) else {
+            return;
+        };
+        let name = self.memory.teams.get(&team).map_or("", |team| &team.name);
+        let whose = match author {
+            Author::Device(device) => format!("messages of device {device}"),
+            _ => "messages".into(),
+        };
+        self.notice_once(format!(
+            "{name}: too many {whose} wait for a change of the team that has not come; the oldest are dropped"
+        ));
+    }
+
+    /// Whether a device was out of a team before the oldest state that is kept: nothing that it says can
+    /// be read any more.
+    fn is_long_gone(&self, team: TeamId, device: u32) -> bool {
+        let path = self.memory.verdicts.get(&team).map(|verdict| &verdict.path);
+        let oldest = path.and_then(|path| path.first());
+        let oldest = oldest.and_then(|id| self.memory.states.get(&(team, *id)));
+        oldest.is_some_and(|state| {
+            !state.devices.contains(&device) && state.used.key(device).is_some()
+        })
     }
 
     fn try_runs(&mut self, name: Name) -> Result<(), Failure> {
@@ -226,6 +117,12 @@ impl Session {
             self.link.hold_ms.get_or_insert(at);
             return Ok(());
         }
+        let object = join(&run);
+        let waits = |object: &Vec<u8>| self.lacks_state(first, object);
+        // Before signatures are checked: it may be looked at often.
+        if object.as_ref().is_some_and(waits) {
+            return Ok(());
+        }
         let (forged, run): (Vec<_>, Vec<_>) = run.into_iter().partition(|one| self.is_forged(one));
         if !forged.is_empty() {
             // The true ones may still come; the others of the run stay.
@@ -234,8 +131,11 @@ impl Session {
             }
             return Ok(());
         }
-        let taken = match join(&run) {
-            Some(object) => self.take(first, count, &object, &run[0])?,
+        let taken = match object {
+            Some(object) => {
+                let taken = self.take(first, count, &object, &run[0]);
+                self.contain(taken)?.unwrap_or(Taken::Done)
+            }
             None => Taken::Done,
         };
         if taken == Taken::Done {
@@ -250,7 +150,7 @@ impl Session {
     /// What was held for the entry that has just been taken.
     fn next_held(&self, first: Name, count: u32) -> Option<Name> {
         let next = first.offset(count)?;
-        let held = self.memory.waiting.chunks.contains_key(&next.0);
+        let held = self.memory.waiting.holder(next.0).is_some();
         (held && matches!(first.fields(), Fields::Message { .. })).then_some(next)
     }
 
@@ -306,19 +206,8 @@ impl Session {
 
     /// After a new state: what waited for it, in the order of names.
     pub(crate) fn retry_waiting(&mut self, team: TeamId) -> Result<(), Failure> {
-        let names: Vec<Name> = self
-            .memory
-            .waiting
-            .chunks
-            .values()
-            .filter(|chunk| {
-                let ours = naming::team_id(chunk.name().place()) == team;
-                ours && matches!(kind(chunk), Part::Begins)
-            })
-            .map(Chunk::name)
-            .collect();
-        for name in names {
-            if self.memory.waiting.chunks.contains_key(&name.0) {
+        for name in self.memory.waiting.beginnings(team) {
+            if self.memory.waiting.holder(name.0).is_some() {
                 self.try_runs(name)?;
             }
         }

@@ -81,6 +81,9 @@ impl Session {
             .map(|team| team.id)
             .collect();
         for id in old {
+            if self.room_for(1).is_err() {
+                break;
+            }
             let mut team = self.memory.teams[&id].clone();
             team.renewed_ms = now;
             self.put_team(team)?;
@@ -112,7 +115,7 @@ impl Session {
                 continue;
             }
             for device in gone {
-                self.ask_for(id, What::Remove { device })?;
+                self.want(id, What::Remove { device })?;
             }
         }
         Ok(())

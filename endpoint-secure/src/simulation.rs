@@ -8,6 +8,7 @@
 mod alarms;
 mod branches;
 mod crowd;
+mod flood;
 mod kills;
 mod mutant;
 mod retention;

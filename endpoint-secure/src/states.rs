@@ -469,26 +469,30 @@ impl Session {
             .collect()
     }
 
+    /// Deletes the secrets of all teams' states whose time is over.
+    pub(crate) fn prune_all(&mut self) -> Result<(), Failure> {
+        let teams: Vec<TeamId> = self.memory.teams.keys().copied().collect();
+        teams.into_iter().try_for_each(|id| self.prune_states(id))
+    }
+
+    /// When the next state's time is over.
+    pub(crate) fn prune_ms(&self) -> Option<u64> {
+        let teams = self.memory.verdicts.keys();
+        teams.filter_map(|id| Some(self.next_end(*id)?.0)).min()
+    }
+
     /// Deletes the secrets of states that are settled, too many, or too old: oldest first, and with
     /// each state the branches that lost against the way to the tip.
     fn prune_states(&mut self, team: TeamId) -> Result<(), Failure> {
-        while let Some(oldest) = self.superfluous(team) {
-            let keep = self.memory.verdicts[&team].path.get(1).copied();
+        while let Some(keep) = self.kept_from(team) {
+            let oldest = self.memory.verdicts[&team].path[0];
             self.hand_on_turn(team, oldest, keep)?;
             self.forget_fenced(team, oldest)?;
-            let mut gone = BTreeSet::from([oldest]);
-            loop {
-                let more: Vec<StateId> = self
-                    .states(team)
-                    .filter(|state| Some(state.id) != keep && !gone.contains(&state.id))
-                    .filter(|state| state.parent().is_some_and(|parent| gone.contains(&parent)))
-                    .map(|state| state.id)
-                    .collect();
-                if more.is_empty() {
-                    break;
-                }
-                gone.extend(more);
-            }
+            let gone: Vec<StateId> = self
+                .states(team)
+                .filter(|state| !self.is_from(state, keep))
+                .map(|state| state.id)
+                .collect();
             for id in gone {
                 self.drop_state(team, id)?;
             }
@@ -510,18 +514,13 @@ impl Session {
     }
 
     /// The next state becomes where this device came in.
-    fn hand_on_turn(
-        &mut self,
-        team: TeamId,
-        from: StateId,
-        to: Option<StateId>,
-    ) -> Result<(), Failure> {
+    fn hand_on_turn(&mut self, team: TeamId, from: StateId, to: StateId) -> Result<(), Failure> {
         let turn = self
             .memory
             .states
             .get(&(team, from))
             .map_or(0, |state| state.turn);
-        let next = to.and_then(|to| self.memory.states.get(&(team, to)));
+        let next = self.memory.states.get(&(team, to));
         match next {
             Some(next) if next.turn < turn => {
                 let next = State {
@@ -534,22 +533,48 @@ impl Session {
         }
     }
 
-    /// The oldest state of the path, if it is to go.
-    fn superfluous(&self, team: TeamId) -> Option<StateId> {
+    /// The state from which on all are kept from now on, if that is another one than before.
+    fn kept_from(&self, team: TeamId) -> Option<StateId> {
+        let path = &self.memory.verdicts.get(&team)?.path;
+        let next = path.get(1).copied();
+        let full = self.states(team).count() > KEPT || planted(Fault::SecretsForgotten);
+        next.filter(|_| full).or_else(|| {
+            let (at_ms, keep) = self.next_end(team)?;
+            (at_ms < self.now.millis()).then_some(keep)
+        })
+    }
+
+    /// When the next state of a team goes, and from which on all stay then.
+    fn next_end(&self, team: TeamId) -> Option<(u64, StateId)> {
         let verdict = self.memory.verdicts.get(&team)?;
-        let [oldest, next, ..] = verdict.path[..] else {
-            return None;
-        };
-        let age = |id| {
-            let state = self.memory.states.get(&(team, id));
-            state.map_or(0, |state| self.now.millis().saturating_sub(state.made_ms))
-        };
-        let settled = verdict.sealed.contains(&next) && age(next) > SETTLED_MS;
-        let count = self.states(team).count();
-        let settled = settled || planted(Fault::SecretsForgotten);
+        let oldest = *verdict.path.first()?;
+        let made = |id| Some(self.memory.states.get(&(team, id))?.made_ms);
         // From when it was left, not made: in a team that was quiet for long, changes made apart still
         // have to come together.
-        (settled || age(next) > KEPT_MS || count > KEPT).then_some(oldest)
+        let left = verdict.path.get(1).and_then(|next| {
+            let settled = verdict.sealed.contains(next);
+            let stays = if settled { SETTLED_MS } else { KEPT_MS };
+            Some((made(*next)? + stays, *next))
+        });
+        // Where this device was before it was welcomed anew.
+        let is_root = |state: &State| {
+            let parent = state.parent();
+            parent.is_none_or(|id| !self.memory.states.contains_key(&(team, id)))
+        };
+        let mut roots = self.states(team).filter(|state| is_root(state));
+        let beside = roots.any(|state| state.id != oldest);
+        let beside = beside.then_some((made(oldest)? + KEPT_MS, oldest));
+        left.into_iter().chain(beside).min()
+    }
+
+    /// Whether a state is another, or follows it.
+    fn is_from(&self, state: &State, first: StateId) -> bool {
+        let mut at = Some(state);
+        while let Some(state) = at.filter(|state| state.id != first) {
+            let parent = state.parent();
+            at = parent.and_then(|id| self.memory.states.get(&(state.team, id)));
+        }
+        at.is_some()
     }
 
     fn drop_state(&mut self, team: TeamId, id: StateId) -> Result<(), Failure> {

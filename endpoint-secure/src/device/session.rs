@@ -23,17 +23,19 @@ use crate::join::Joining;
 use crate::operation::Operation;
 use crate::orgs::{Certificate, OrgId, Revoked};
 use crate::outbox::Link;
-use crate::pending::Waiting;
 use crate::relays::Found;
 use crate::seen::Seen;
 use crate::states::State;
 use crate::store::{Kind, Store, StoreError};
 use crate::team::{Channel, Counters, Founding, Network, Organisation, Subscription, Team};
+use crate::waiting::Waiting;
 
 pub use crate::team::Identity;
 
 /// MLS states that stay loaded, beside the tip of each team.
 const LOADED_STATES: usize = 32;
+/// Lines that are said once, at most.
+const SAID: usize = 256;
 
 /// Why a step was not done.
 #[derive(Debug)]
@@ -119,14 +121,16 @@ impl Memory {
         let teams: Vec<Team> = store.all(Kind::Team)?;
         let organisations: Vec<Organisation> = store.all(Kind::Organisation)?;
         let subscriptions: Vec<Subscription> = store.all(Kind::Subscription)?;
+        let teams: BTreeMap<TeamId, Team> = by(teams, |one| one.id);
         Ok(Self {
+            waiting: Waiting::load(store, &teams)?,
             signer: identity.signer(),
             identity,
             network: store.get(Kind::Network, b"")?.unwrap_or_default(),
             locking: store.get(Kind::Locking, b"")?.unwrap_or_default(),
             counters: store.get(Kind::Counters, b"")?.unwrap_or_default(),
             organisations: by(organisations, |one| one.key()),
-            teams: by(teams, |one| one.id),
+            teams,
             states: by(states, |one| (one.team, one.id)),
             channels: by(channels, |one| one.id),
             feeds: by(feeds, |one| (one.channel, one.device)),
@@ -143,7 +147,6 @@ impl Memory {
             certificates: by(certificates, |one| one.org),
             revoked: by(revoked, |one| (one.org, one.device)),
             seen: seen.into_iter().map(|one| one.entry()).collect(),
-            waiting: Waiting::load(store)?,
             verdicts: BTreeMap::new(),
         })
     }
@@ -184,6 +187,8 @@ pub struct Session {
     pub(crate) releasing_all: bool,
     /// The channel and token of a message for which there was no room, and what was said of it.
     pub(crate) no_room: Option<(ChannelId, u64, Refusal)>,
+    /// Lines that are not said again.
+    said: BTreeSet<String>,
     changes: u64,
     effects: Vec<Effect>,
     queue_moved: bool,
@@ -216,6 +221,7 @@ impl Session {
             found: Vec::new(),
             releasing: None,
             releasing_all: false,
+            said: BTreeSet::new(),
             changes: 0,
             effects: Vec::new(),
             no_room: None,
@@ -390,6 +396,26 @@ impl Session {
 
     pub(crate) fn notice(&mut self, text: impl Into<String>) {
         self.told.notices.push(text.into());
+    }
+
+    /// What one thing that came cannot do concerns that thing alone: it is said, and the rest goes on. Only
+    /// the disk's failures end an event.
+    pub(crate) fn contain<T>(&mut self, done: Result<T, Failure>) -> Result<Option<T>, Failure> {
+        match done {
+            Ok(value) => Ok(Some(value)),
+            Err(Failure::Refused(refusal)) => {
+                self.notice_once(format!("something that came was left: {}", refusal.text));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A line that others can cause as often as they like: it is said once until the profile is locked.
+    pub(crate) fn notice_once(&mut self, text: String) {
+        if self.said.len() < SAID && self.said.insert(text.clone()) {
+            self.notice(text);
+        }
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -4,6 +4,7 @@ use endpoint_secure_api::Command;
 use proto::limits::DAY_MS;
 
 use super::world::{Template, World};
+use crate::device::Event;
 
 /// One more state, made by the owner.
 fn move_on(world: &mut World, on: bool) {
@@ -24,7 +25,7 @@ fn namespaces(world: &mut World, at: usize) -> (Vec<i64>, usize) {
 }
 
 /// The rows of a namespace, and whether a file of the device holds any of them.
-fn sealed(world: &mut World, at: usize, namespace: i64) -> Vec<Vec<u8>> {
+fn sealed_rows(world: &mut World, at: usize, namespace: i64) -> Vec<Vec<u8>> {
     let device = world.peers[at].device.as_mut();
     let session = device.and_then(|one| one.open_session()).unwrap();
     session.store.sealed_rows(namespace)
@@ -53,7 +54,7 @@ fn each_state_has_a_namespace_and_keeps_it_a_week_after_its_child_is_sealed() {
     assert!(world.say(0, "six days on", 7));
     world.settle();
     assert!(namespaces(&mut world, 3).0.contains(&old));
-    let rows = sealed(&mut world, 3, old);
+    let rows = sealed_rows(&mut world, 3, old);
     assert!(rows.len() > 5 && world.files_hold(3, &rows[0]));
     world.now = world.now.plus_millis(2 * DAY_MS);
     for at in 0..4 {
@@ -62,7 +63,7 @@ fn each_state_has_a_namespace_and_keeps_it_a_week_after_its_child_is_sealed() {
     move_on(&mut world, true);
     let (kept, _) = namespaces(&mut world, 3);
     assert!(!kept.contains(&old) && kept.contains(&tip));
-    assert!(sealed(&mut world, 3, old).is_empty());
+    assert!(sealed_rows(&mut world, 3, old).is_empty());
     for row in rows {
         assert!(
             !world.files_hold(3, &row),
@@ -99,4 +100,79 @@ fn no_state_is_kept_over_thirty_days_and_no_more_than_sixty_four_are() {
         "{} states are older than a month",
         kept.len() - 2
     );
+}
+
+/// Only the clock of a device goes on: nobody writes, and nothing comes.
+fn only_tick(world: &mut World, at: usize, days: u64) {
+    let then = world.now.plus_millis(days * DAY_MS);
+    while let Some(due) = world.next_timeout(at)
+        && due <= then
+    {
+        world.now = world.now.max(due);
+        world.handle(at, Event::Tick);
+    }
+    world.now = then;
+}
+
+#[test]
+fn secrets_go_in_a_team_where_nothing_happens() {
+    for (sealed, days) in [(true, 7), (false, 30)] {
+        let mut world = Template::new(4, 0).world();
+        world.settle();
+        let speakers = if sealed { 4 } else { 1 };
+        move_on(&mut world, true);
+        let old = namespaces(&mut world, 3).0;
+        move_on(&mut world, false);
+        for at in 0..speakers {
+            assert!(world.say(3 - at, &format!("from {at}"), 5));
+        }
+        world.settle();
+        let tip = world.tip(3).unwrap().namespace.unwrap();
+        let rows = sealed_rows(&mut world, 3, old[0]);
+        assert!(rows.len() > 5);
+        only_tick(&mut world, 3, days - 1);
+        assert!(namespaces(&mut world, 3).0.contains(&old[0]));
+        only_tick(&mut world, 3, 2);
+        let (kept, _) = namespaces(&mut world, 3);
+        // A renewed leaf may have made one more.
+        assert!(kept.contains(&tip), "after {days} days");
+        assert!(old.iter().all(|one| !kept.contains(one)));
+        for row in rows {
+            assert!(!world.files_hold(3, &row));
+        }
+        // The others have heard nothing of that day, and all go on together.
+        assert!(world.say(0, "good morning", 9));
+        world.settle();
+        assert!(
+            world
+                .texts(3)
+                .iter()
+                .any(|(text, _)| text == "good morning")
+        );
+    }
+}
+
+#[test]
+fn who_was_away_is_told_why_no_more_messages_wait() {
+    let mut world = Template::new(4, 0).world();
+    world.settle();
+    world.handle(3, Event::NetDown);
+    world.now = world.now.plus_millis(7 * DAY_MS);
+    for number in 0..256 {
+        assert!(world.say(3, &format!("message {number}"), number));
+    }
+    let (channel, text, token) = (world.channel(), "one more".to_owned(), 256);
+    let send = Command::Send {
+        channel,
+        text,
+        token,
+    };
+    let refusal = world.ask(3, send.clone()).unwrap_err();
+    assert!(refusal.text.contains("was away for days"), "{refusal:?}");
+    // What it says to do helps.
+    world.restart(3);
+    world.settle();
+    world.ask(3, send).unwrap();
+    world.settle();
+    assert_eq!(world.texts(0).len(), 257);
 }

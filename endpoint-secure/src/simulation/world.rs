@@ -441,6 +441,13 @@ impl World {
         self.peers[at].net.names.keys()
     }
 
+    /// Has a device's network publish chunks that the device itself would not.
+    pub fn publish_as(&mut self, at: usize, chunks: Vec<Chunk>) {
+        for chunk in chunks {
+            self.store(at, chunk).unwrap();
+        }
+    }
+
     /// How many commits a network has, and how many of them do not stand alone on their parent.
     pub fn commits(&self, at: usize) -> (usize, usize) {
         let mut on: BTreeMap<[u8; 8], usize> = BTreeMap::new();
@@ -571,7 +578,7 @@ impl World {
         admitted && self.ask(at, Command::Enter { team }).is_ok()
     }
 
-    fn next_timeout(&self, at: usize) -> Option<Timestamp> {
+    pub fn next_timeout(&self, at: usize) -> Option<Timestamp> {
         self.peers[at]
             .device
             .as_ref()

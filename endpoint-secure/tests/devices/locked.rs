@@ -85,7 +85,12 @@ fn a_machine_that_slept_and_a_person_who_left_lock_it() {
     // Who only reads is there.
     world.ask(0, Command::Present).unwrap();
     wait(&mut world, 9);
+    // What an open dialog asks by itself after each change of the team.
+    let team = channel.team;
     world.ask(0, Command::Teams).unwrap();
+    world.ask(0, Command::Requests { team }).unwrap();
+    world.ask(0, Command::Invites { team }).unwrap();
+    world.ask(0, Command::Preview { team }).unwrap_err();
     assert!(!is_locked(&mut world));
     wait(&mut world, 2);
     assert!(is_locked(&mut world));
