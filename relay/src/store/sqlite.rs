@@ -117,7 +117,10 @@ impl SqliteStore {
     /// [`StoreError`] when the disk has no room for it; then nothing has changed.
     pub fn compact(&self) -> Result<(), StoreError> {
         self.connection
-            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+            .execute_batch(
+                "PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);
+                 PRAGMA temp_store = MEMORY;",
+            )
             .map_err(|error| self.explain(error))
     }
 
@@ -449,7 +452,11 @@ mod tests {
             .connection
             .query_row("PRAGMA synchronous", [], |row| row.get(0))
             .unwrap();
-        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+        let temporary: i64 = store
+            .connection
+            .query_row("PRAGMA temp_store", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!((mode.as_str(), synchronous, temporary), ("wal", 2, 2));
     }
 
     #[test]

@@ -87,14 +87,14 @@ impl Host {
         Self::begin(folder, hosts, None)
     }
 
-    /// One on which a real systemd runs.
-    pub fn with_services(folder: &Path, hosts: &str) -> Self {
-        let host = Self::begin(folder, hosts, Some(Group::new()));
+    /// One on which a real systemd runs; or why none can run here.
+    pub fn with_services(folder: &Path, hosts: &str) -> Result<Self, String> {
+        let host = Self::begin(folder, hosts, Some(Group::new()?));
         until("systemd is up", || {
             let asked = host.tries("systemctl is-active multi-user.target");
             asked.status.success()
         });
-        host
+        Ok(host)
     }
 
     fn begin(folder: &Path, hosts: &str, group: Option<Group>) -> Self {
@@ -197,7 +197,7 @@ impl Drop for Host {
 struct Group(PathBuf);
 
 impl Group {
-    fn new() -> Self {
+    fn new() -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let mut mounts = mounts.lines().map(|line| line.split(' '));
@@ -208,13 +208,15 @@ impl Group {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
         let (Some(at), Some(own)) = (at, own) else {
-            panic!("this machine has no cgroup2, without which systemd runs no service");
+            return Err("this machine has no cgroup2".to_owned());
         };
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("treeline-test-{}-{number}", std::process::id());
         let path = Path::new(at).join(own).join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        match fs::create_dir(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(error) => Err(format!("cannot make {}: {error}", path.display())),
+        }
     }
 }
 
