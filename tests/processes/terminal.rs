@@ -179,8 +179,17 @@ impl Typist {
     }
 
     fn ends(mut self) -> (String, Option<i32>) {
-        let code = self.terminal.wait().unwrap().code();
-        (self.shown(), code)
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.terminal.try_wait().unwrap() {
+                return (self.shown(), status.code());
+            }
+            if Instant::now() > end {
+                self.terminal.kill().unwrap();
+                panic!("it does not end: {}", self.shown());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
