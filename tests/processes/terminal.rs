@@ -137,7 +137,9 @@ impl Typist {
             program.display(),
             person.directory.display()
         );
-        let mut terminal = Command::new("script")
+        // A test that runs in the background of a shell has been told to ignore SIGINT.
+        let mut terminal = Command::new("env")
+            .args(["--default-signal=INT", "script"])
             .args(["--quiet", "--flush", "--return", "--command", &command])
             .arg("/dev/null")
             .envs(NO_KEYRING)
