@@ -24,6 +24,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::alone::{Alone, PASSPHRASE, Seen, unlock};
 use crate::scene::{files, until};
 use crate::taken_over::found;
+use crate::words::without;
 
 const CHEAP: Cost = Cost {
     memory_kib: 64,
@@ -287,13 +288,9 @@ fn a_copied_directory_gives_nothing() {
         .flat_map(|(_, bytes)| bytes)
         .collect();
     assert!(all.len() > 50_000);
-    for word in WORDS
-        .iter()
-        .copied()
-        .chain(["Ada", "general", "ward laptop", PASSPHRASE])
-    {
-        assert!(!holds(&all, word.as_bytes()), "{word}");
-    }
+    without(WORDS, &all, "a copied directory");
+    let names = ["Bienenstock", "general", "ward laptop", PASSPHRASE];
+    without(&names, &all, "a copied directory");
     let planted = keys_of_a_full_lock(&copy);
     assert!(planted.len() > LEAST);
     for (name, key) in &planted {

@@ -22,6 +22,7 @@ use xtask::process::binary;
 
 use crate::alone::{Alone, PASSPHRASE, Seen, create, unlock};
 use crate::scene::{built, refused};
+use crate::words::without;
 
 const TEXTS: [&str; 3] = [
     "the quarantine begins at seventeen hundred",
@@ -36,7 +37,8 @@ const WORDS: &[&str] = &[
     "Lighthouse",
     "Night watch",
     "general",
-    "Ada",
+    "Bienenstock",
+    "ward laptop",
     "quinces",
 ];
 /// Frames on one link, if Secure does not close it before.
@@ -267,7 +269,7 @@ fn world(secure: &Alone, channel: ChannelId) -> World {
 
 /// A profile with a team, a channel and three messages.
 pub fn found(secure: &Alone) -> ChannelId {
-    create(secure, "Ada");
+    create(secure, "Ada Bienenstock");
     let origin = Signer::from_seed(&[9; 32]);
     let end = relay::driver::now().plus_millis(3000 * 24 * 3600 * 1000);
     let registration = Registration::issue(&origin, 7, [8; 32], end).unwrap();
@@ -295,11 +297,6 @@ pub fn found(secure: &Alone) -> ChannelId {
         secure.ask(&send).unwrap();
     }
     channel
-}
-
-fn holds(bytes: &[u8], word: &str) -> bool {
-    let mut places = bytes.windows(word.len());
-    places.any(|at| at.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -344,11 +341,11 @@ fn a_taken_over_net_gets_nothing_and_forges_nothing() {
     assert_eq!(seen.wrong, Vec::<String>::new());
     assert_eq!(seen.chunks.len(), own, "it published what nobody wrote");
     let told = &seen.bytes;
-    let shown = format!("{before:?} Lighthouse general {PASSPHRASE}").into_bytes();
+    let shown = format!("{before:?} Lighthouse general {PASSPHRASE}");
     for word in WORDS {
-        assert!(holds(&shown, word), "{word:?} is not to be found anywhere");
-        assert!(!holds(told, word), "{word:?} went to the network process");
+        assert!(shown.contains(word), "{word:?} is not to be found anywhere");
     }
+    without(WORDS, told, "what it told the network process");
     println!(
         "{links} links, {frames} frames and pieces of nonsense; Secure, process {}, lives; {own} chunks, as \
          before; {} bytes came from it, without a word of the conversation",
