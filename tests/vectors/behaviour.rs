@@ -422,7 +422,7 @@ fn ids_are_used_once_and_prefixes_have_a_least_length() {
     assert_eq!(closed(&wide), Some(Misbehaved::PrefixTooShort));
 }
 
-/// P-SUB-6: what the origin's grants of an organisation say holds for everybody, by SUBSCRIBE and by
+/// P-SUB-6, P-SUB-7: what the origin's grants of an organisation say holds for everybody, by SUBSCRIBE and by
 /// RECONCILE; of several the least; and for nobody else's names.
 #[test]
 fn an_organisations_grant_says_how_short_a_prefix_may_be() {
@@ -456,8 +456,14 @@ fn an_organisations_grant_says_how_short_a_prefix_may_be() {
         });
         let wanted = closed(&bench.say(link, asked));
         let link = bench.client();
-        let subscribed = closed(&bench.subscribe(link, 1, prefix, Start::All));
+        let heard = bench.subscribe(link, 1, prefix, Start::All);
+        let subscribed = closed(&heard);
         assert_eq!(subscribed, wanted);
+        // P-SUB-7: whoever asks for too much learns why.
+        let shown = heard.iter().any(|heard| {
+            matches!(heard, Heard::Frame(Frame::Grant(chain)) if chain[..] == [grant(9, 78)])
+        });
+        assert_eq!(shown, subscribed.is_some());
         subscribed
     };
     let short = Some(Misbehaved::PrefixTooShort);

@@ -42,8 +42,9 @@ impl<S: Store> Node<S> {
         if (asks && state.answer.is_some()) || (!asks && many) {
             return self.misbehaved(link, Misbehaved::OverLimit);
         }
-        if spans.iter().any(|span| self.is_wide(*span)) {
-            return self.misbehaved(link, Misbehaved::PrefixTooShort);
+        let mut shared = spans.iter().map(|span| shared(*span));
+        if let Some(short) = shared.find(|shared| shared.bits() < self.least_bits(*shared)) {
+            return self.too_short(link, short);
         }
         let Some(state) = self.links.get_mut(&link) else {
             return;
@@ -60,13 +61,6 @@ impl<S: Store> Node<S> {
             state.wishes.insert(id, spans.into());
             self.work.push(Work::Wish(link, id));
         }
-    }
-
-    /// Whether the names of a span have less in common than those of a prefix that may be asked for.
-    fn is_wide(&self, span: Span) -> bool {
-        let common = (span.first().0 ^ span.last().0).leading_zeros();
-        let shared = Prefix::of(span.first(), u8::try_from(common).unwrap_or(u8::MAX));
-        shared.bits() < self.least_bits(shared)
     }
 
     /// Looks at the next names of a question, and answers it after the last.
@@ -150,4 +144,10 @@ impl<S: Store> Node<S> {
             self.work.push(Work::Wish(link, id));
         }
     }
+}
+
+/// The longest prefix of all names of a span.
+fn shared(span: Span) -> Prefix {
+    let common = (span.first().0 ^ span.last().0).leading_zeros();
+    Prefix::of(span.first(), u8::try_from(common).unwrap_or(u8::MAX))
 }

@@ -340,14 +340,21 @@ impl Grants {
     /// The least that the grants of a name's organisation ask of a prefix of its names, in bits; 0
     /// where no grant is known, and for records, which everybody needs who meets the organisation.
     pub(super) fn subscription_bits(&self, name: Name) -> u8 {
-        if name.path() == Path::Record {
-            return 0;
-        }
+        let least = self.least_demanding(name);
+        least.map_or(0, |(_, bits)| bits)
+    }
+
+    /// The grant that says so.
+    pub(super) fn least(&self, name: Name) -> Option<GrantId> {
+        self.least_demanding(name).map(|(id, _)| id)
+    }
+
+    fn least_demanding(&self, name: Name) -> Option<(GrantId, u8)> {
         let place = name.place();
-        let firsts = self.firsts.get(&(place.origin, place.org));
-        firsts
-            .and_then(|firsts| firsts.values().min().copied())
-            .unwrap_or(0)
+        let firsts = self.firsts.get(&(place.origin, place.org))?;
+        let firsts = firsts.iter().map(|(id, bits)| (*id, *bits));
+        let least = firsts.min_by_key(|(_, bits)| *bits);
+        least.filter(|_| name.path() != Path::Record)
     }
 
     /// Forgets what has expired.

@@ -199,9 +199,13 @@ impl<S: Store> Node<S> {
         self.upstream.interest.widest(self.upstream.key())
     }
 
-    /// What the parent is asked for because a prefix is wanted. Shorter ones are asked for where they
-    /// would be allowed here, and of origins that are served here: there is nothing else to get.
+    /// What the parent is asked for because a prefix is wanted: nothing, if a grant that has come since
+    /// then says that nobody may ask for it. Shorter ones are asked for where they would be allowed
+    /// here, and of origins that are served here: there is nothing else to get.
     fn ask_for(&self, prefix: Prefix) -> Option<Prefix> {
+        if prefix.bits() < self.least_bits(prefix) {
+            return None;
+        }
         let width = self.upstream.interest.width;
         if width == Width::Exact {
             return Some(prefix);

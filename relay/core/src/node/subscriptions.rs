@@ -100,7 +100,7 @@ impl<S: Store> Node<S> {
             return self.misbehaved(link, Misbehaved::OverLimit);
         }
         if short {
-            return self.misbehaved(link, Misbehaved::PrefixTooShort);
+            return self.too_short(link, prefix);
         }
         let top = self.store.last_sequence();
         let (phase, sent) = begin(&start, order, top, |cursor| {
@@ -133,6 +133,18 @@ impl<S: Store> Node<S> {
             return own;
         }
         own.max(self.grants.subscription_bits(first))
+    }
+
+    /// Ends a link that has asked for a shorter prefix than it may. If that is because of an
+    /// organisation's grant, the grant goes first: a relay that has passed on what a stranger asked it
+    /// for knows better then.
+    pub(super) fn too_short(&mut self, link: LinkId, prefix: Prefix) {
+        if prefix.bits() >= ORG_BITS
+            && let Some(grant) = self.grants.least(prefix.first())
+        {
+            self.send_grants(link, grant);
+        }
+        self.misbehaved(link, Misbehaved::PrefixTooShort);
     }
 
     pub(super) fn unsubscribe(&mut self, link: LinkId, id: u32) {

@@ -1,9 +1,13 @@
 //! What the parent is asked for when the links below want very much.
 
-use proto::{Chunk, Frame, Misbehaved, Name, OriginId, Path, Place, Prefix, Start, Tier};
+use proto::limits::DAY_MS;
+use proto::{
+    Chunk, Frame, Misbehaved, Name, OriginId, Path, Place, Prefix, Registration, Signer, Start,
+    Tier,
+};
 
 use super::super::Limits;
-use super::world::World;
+use super::world::{World, hello};
 
 /// A relay below an origin.
 fn pair() -> World {
@@ -158,6 +162,45 @@ fn a_parent_that_allows_no_short_prefixes_is_not_asked_for_them_again() {
     assert_eq!(above(&world).len(), orgs.len());
     let chunk = world.chunk(1, 0);
     assert!(comes(&mut world, clients[0], &chunk));
+}
+
+#[test]
+fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too_short() {
+    let mut world = pair();
+    let place = Place {
+        org: 9,
+        ..world.place()
+    };
+    let limits = proto::Limits {
+        subscription_bits: 78,
+        ..proto::Limits::default()
+    };
+    let origin = Signer::from_seed(&[1; 32]);
+    assert_eq!(origin.public_key().origin_id(), place.origin);
+    let end = world.now.plus_millis(DAY_MS);
+    let narrow = Registration::issue_with(&origin, 9, [9; 32], end, limits).unwrap();
+    let above_it = world.client(0);
+    world.say(above_it, &Frame::Grant(vec![narrow.grant]));
+    let reader = world.client(1);
+    world.subscribe(reader, 1, world.team(), Start::All);
+    let strangers = [(); 2].map(|()| {
+        let stranger = world.stranger(1);
+        world.say(stranger, &hello(world.now, Tier::Device));
+        stranger
+    });
+    let wide = Prefix::of(Name::team_prefix(place, Path::Message).first(), 58);
+    world.subscribe(strangers[0], 1, wide, Start::All);
+    world.settle();
+    assert!(cut_off(&world));
+    // The relay has learnt why, and the stranger finds no other that has not.
+    world.join(1, 0);
+    world.subscribe(strangers[1], 1, wide, Start::All);
+    world.settle();
+    assert!(!cut_off(&world) && !above(&world).contains(&wide));
+    let refused = &world.nodes[1].counters().misbehaved;
+    assert_eq!(refused.get(&Misbehaved::PrefixTooShort), Some(&1));
+    let chunk = world.chunk(1, 0);
+    assert!(comes(&mut world, reader, &chunk));
 }
 
 #[test]
