@@ -406,14 +406,18 @@ impl Session {
         epoch: u32,
         (object, chunk): (&[u8], &Chunk),
     ) -> Result<Taken, Failure> {
-        let Some((parent, sealed)) = object.split_first_chunk::<8>() else {
+        let Some((before, sealed)) = object.split_first_chunk::<8>() else {
             return Ok(Taken::Done);
         };
-        let Some(parent) = self.memory.states.get(&(id, *parent)).cloned() else {
+        let Some(parent) = self.memory.states.get(&(id, *before)).cloned() else {
             // Its parent may be a commit that comes later, or was before this device.
             let oldest = self.states(id).map(|state| state.epoch).min();
             let later = oldest.is_some_and(|oldest| u64::from(epoch) > oldest);
-            return Ok(if later { Taken::Wait } else { Taken::Done });
+            return Ok(if later {
+                Taken::Lacks(*before)
+            } else {
+                Taken::Done
+            });
         };
         let Some(from) = parent.namespace else {
             return Ok(Taken::Done);

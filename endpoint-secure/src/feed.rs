@@ -356,7 +356,12 @@ impl Session {
             return Ok(Taken::Done);
         };
         let Some(state) = self.memory.states.get(&(team.id, state)) else {
-            return Ok(self.without_state(&team, epoch));
+            let may_come = self.may_come(&team, epoch);
+            return Ok(if may_come {
+                Taken::Lacks(state)
+            } else {
+                Taken::Done
+            });
         };
         let Some(namespace) = state.namespace else {
             return Ok(Taken::Done);
@@ -384,28 +389,23 @@ impl Session {
         Ok(Taken::Done)
     }
 
-    /// Whether an object is a message that has to wait for its state.
-    pub(crate) fn lacks_state(&self, first: Name, object: &[u8]) -> bool {
+    /// The state that an object has to wait for, if it is a message.
+    pub(crate) fn lacks_state(&self, first: Name, object: &[u8]) -> Option<StateId> {
         let id = naming::team_id(first.place());
-        let (Fields::Message { .. }, Some(team)) = (first.fields(), self.memory.teams.get(&id))
-        else {
-            return false;
+        let team = self.memory.teams.get(&id)?;
+        let Fields::Message { .. } = first.fields() else {
+            return None;
         };
-        route(first, object).is_some_and(|(epoch, state)| {
-            let known = self.memory.states.contains_key(&(id, state));
-            !known && self.without_state(team, epoch) == Taken::Wait
-        })
+        let (epoch, state) = route(first, object)?;
+        let known = self.memory.states.contains_key(&(id, state));
+        (!known && self.may_come(team, epoch)).then_some(state)
     }
 
-    /// A message of a state that is not here: too old for this device, or its commit has yet to
-    /// come.
-    fn without_state(&self, team: &Team, epoch: u64) -> Taken {
+    /// Whether a state that is not here may come with a commit: it is neither older than this device
+    /// in the team nor than all states that are kept.
+    fn may_come(&self, team: &Team, epoch: u64) -> bool {
         let oldest = self.states(team.id).map(|state| state.epoch).min();
-        if epoch < team.joined_epoch || oldest.is_some_and(|oldest| epoch < oldest) {
-            Taken::Done
-        } else {
-            Taken::Wait
-        }
+        epoch >= team.joined_epoch && oldest.is_none_or(|oldest| epoch >= oldest)
     }
 
     fn decrypt(

@@ -8,6 +8,7 @@ use proto::limits::{COMMIT_FRAGMENTS, MESSAGE_FRAGMENTS, OBJECT_BYTES, SMALL_FRA
 use proto::{Chunk, Fields, Join, Joined, Name, Path, PublicKey};
 
 use crate::device::session::{Failure, Session};
+use crate::group::StateId;
 use crate::naming;
 use crate::waiting::{Author, fragment};
 
@@ -19,8 +20,8 @@ const HOLD_MS: u64 = 2_000;
 pub(crate) enum Taken {
     /// It was used, or never will be.
     Done,
-    /// Something that it needs has not come yet.
-    Wait,
+    /// The MLS state that it is of, or that it follows, has not come yet.
+    Lacks(StateId),
 }
 
 fn most(fields: Fields) -> usize {
@@ -59,7 +60,7 @@ impl Session {
             return Ok(());
         }
         self.memory.waiting.insert(chunk, &self.memory.teams);
-        self.try_runs(name)?;
+        self.try_objects([name])?;
         self.limit_waiting(name);
         Ok(())
     }
@@ -96,16 +97,26 @@ impl Session {
         })
     }
 
-    fn try_runs(&mut self, name: Name) -> Result<(), Failure> {
-        self.releasing = Some(name);
-        while let Some(name) = self.releasing.take() {
-            self.try_run(name)?;
+    /// Uses the objects that these names belong to, in the order of names, and what can be used after
+    /// them. An object may make others usable while it is used, and these again others, as many as wait:
+    /// all are used here, and none of them within another.
+    fn try_objects(&mut self, names: impl IntoIterator<Item = Name>) -> Result<(), Failure> {
+        self.to_try.extend(names);
+        if std::mem::replace(&mut self.trying, true) {
+            return Ok(());
         }
-        Ok(())
+        let mut done = Ok(());
+        while done.is_ok()
+            && let Some(name) = self.to_try.pop_first()
+        {
+            done = self.try_object(name);
+        }
+        self.trying = false;
+        done
     }
 
     /// Uses the object that this name belongs to, if all of it is here.
-    fn try_run(&mut self, name: Name) -> Result<(), Failure> {
+    fn try_object(&mut self, name: Name) -> Result<(), Failure> {
         let fields = name.fields();
         let Some(run) = self.memory.waiting.run_of(name.0, most(fields)) else {
             return Ok(());
@@ -118,9 +129,10 @@ impl Session {
             return Ok(());
         }
         let object = join(&run);
-        let waits = |object: &Vec<u8>| self.lacks_state(first, object);
         // Before signatures are checked: it may be looked at often.
-        if object.as_ref().is_some_and(waits) {
+        let lacks = object.as_ref();
+        if let Some(state) = lacks.and_then(|object| self.lacks_state(first, object)) {
+            self.memory.waiting.lacks(first, state);
             return Ok(());
         }
         let (forged, run): (Vec<_>, Vec<_>) = run.into_iter().partition(|one| self.is_forged(one));
@@ -138,12 +150,14 @@ impl Session {
             }
             None => Taken::Done,
         };
-        if taken == Taken::Done {
-            for chunk in run {
-                self.memory.waiting.remove(chunk.name().0);
-            }
-            self.releasing = self.next_held(first, count);
+        if let Taken::Lacks(state) = taken {
+            self.memory.waiting.lacks(first, state);
+            return Ok(());
         }
+        for chunk in run {
+            self.memory.waiting.remove(chunk.name().0);
+        }
+        self.to_try.extend(self.next_held(first, count));
         Ok(())
     }
 
@@ -159,9 +173,11 @@ impl Session {
         self.link.hold_ms = None;
         self.releasing_all = true;
         let teams: Vec<TeamId> = self.memory.teams.keys().copied().collect();
-        let done = teams
+        let names = teams
             .into_iter()
-            .try_for_each(|team| self.retry_waiting(team));
+            .flat_map(|team| self.memory.waiting.beginnings(team, None))
+            .collect::<Vec<Name>>();
+        let done = self.try_objects(names);
         self.releasing_all = false;
         done
     }
@@ -204,14 +220,10 @@ impl Session {
         }
     }
 
-    /// After a new state: what waited for it, in the order of names.
-    pub(crate) fn retry_waiting(&mut self, team: TeamId) -> Result<(), Failure> {
-        for name in self.memory.waiting.beginnings(team) {
-            if self.memory.waiting.holder(name.0).is_some() {
-                self.try_runs(name)?;
-            }
-        }
-        Ok(())
+    /// After a new state: what may have waited for it.
+    pub(crate) fn retry_waiting(&mut self, team: TeamId, state: StateId) -> Result<(), Failure> {
+        let names = self.memory.waiting.beginnings(team, Some(state));
+        self.try_objects(names)
     }
 
     /// Whether a chunk of this name can be of use.

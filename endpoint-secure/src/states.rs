@@ -227,13 +227,13 @@ impl Session {
 
     /// Takes a state in, and does what follows from knowing it.
     pub(crate) fn add_state(&mut self, state: State) -> Result<(), Failure> {
-        let team = state.team;
+        let (team, id) = (state.team, state.id);
         let new = state.devices.iter().copied();
         let new = new.filter(|one| !self.memory.seen.contains_key(&(team, *one)));
         self.saw(team, new.collect::<Vec<u32>>(), self.now.millis())?;
         self.put_state(state)?;
         self.settle(team)?;
-        self.retry_waiting(team)
+        self.retry_waiting(team, id)
     }
 
     /// Takes in a state to which this device has been welcomed again.

@@ -10,6 +10,7 @@ use endpoint_secure_api::TeamId;
 use proto::{Chunk, Fields, GrantId, Name, Timestamp};
 
 use crate::commit::TREE_RUN;
+use crate::group::StateId;
 use crate::naming;
 use crate::store::{Store, StoreError};
 use crate::team::Team;
@@ -47,6 +48,8 @@ struct Held {
     holder: Holder,
     /// Its place in the order in which they came.
     place: u64,
+    /// What the object that it begins was found to lack.
+    lacks: Option<StateId>,
 }
 
 /// Chunks that wait, mirrored in memory.
@@ -145,10 +148,18 @@ impl Waiting {
         self.expiries.first().map(|(at, _)| *at)
     }
 
-    /// The chunks of a team that an object begins with, in the order of names.
-    pub(crate) fn beginnings(&self, team: TeamId) -> Vec<Name> {
+    /// Notes what the object that begins with a chunk lacks.
+    pub(crate) fn lacks(&mut self, name: Name, state: StateId) {
+        if let Some(held) = self.chunks.get_mut(&name.0) {
+            held.lacks = Some(state);
+        }
+    }
+
+    /// The chunks of a team that an object begins with: all, or those that do not lack another state.
+    pub(crate) fn beginnings(&self, team: TeamId, new: Option<StateId>) -> Vec<Name> {
         let ours = self.chunks.values().filter(|held| held.holder.0 == team);
-        let chunks = ours.map(|held| &held.chunk);
+        let ready = |held: &&Held| new.is_none() || held.lacks.is_none() || held.lacks == new;
+        let chunks = ours.filter(ready).map(|held| &held.chunk);
         chunks
             .filter(|chunk| matches!(kind(chunk), Part::Begins))
             .map(Chunk::name)
@@ -165,6 +176,7 @@ impl Waiting {
             chunk,
             holder,
             place,
+            lacks: None,
         };
         self.chunks.insert(name, held);
     }

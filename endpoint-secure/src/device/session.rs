@@ -182,8 +182,9 @@ pub struct Session {
     pub(crate) told: Told,
     /// Relays that the network process has found.
     pub(crate) found: Vec<Found>,
-    /// The name to look at next, when entries were held for the one just taken.
-    pub(crate) releasing: Option<Name>,
+    /// Names whose objects are to be tried, and whether somebody is at it.
+    pub(crate) to_try: BTreeSet<Name>,
+    pub(crate) trying: bool,
     pub(crate) releasing_all: bool,
     /// The channel and token of a message for which there was no room, and what was said of it.
     pub(crate) no_room: Option<(ChannelId, u64, Refusal)>,
@@ -219,7 +220,8 @@ impl Session {
             link: Link::after(last_id),
             told: Told::default(),
             found: Vec::new(),
-            releasing: None,
+            to_try: BTreeSet::new(),
+            trying: false,
             releasing_all: false,
             said: BTreeSet::new(),
             changes: 0,
@@ -283,7 +285,7 @@ impl Session {
         let wrote = self.store.changes() != self.changes;
         self.store.roll_back();
         self.told = Told::default();
-        self.releasing = None;
+        self.to_try.clear();
         self.releasing_all = false;
         self.groups.clear();
         if wrote || self.memory.waiting.is_dirty() {

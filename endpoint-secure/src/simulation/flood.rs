@@ -137,6 +137,36 @@ fn what_a_device_sends_that_was_removed_long_ago_does_not_wait() {
     assert!(world.texts(1).iter().any(|(text, _)| text == "later"));
 }
 
+/// A relay that keeps the first of many changes of a team back until the others are there.
+#[test]
+fn a_long_chain_of_changes_whose_first_comes_last_is_used_to_its_end() {
+    let mut world = Template::new(3, 0).world();
+    world.settle();
+    world.peers[0].island = 1;
+    let before = world.chunks(0).len();
+    let (channel, changes) = (world.channel(), 200);
+    for turn in 0..changes {
+        let on = turn % 2 == 0;
+        world.ask(0, Command::SetAnnounce { channel, on }).unwrap();
+        world.settle();
+    }
+    let chain: Vec<Chunk> = world.chunks(0)[before..]
+        .iter()
+        .filter(|chunk| matches!(chunk.name().fields(), Fields::Commit { .. }))
+        .cloned()
+        .collect();
+    assert!(chain.len() >= changes);
+    let (first, rest) = chain.split_at(1);
+    world.publish_as(1, rest.to_vec());
+    world.settle();
+    assert_eq!(waiting(&mut world, 1), rest.len());
+    world.publish_as(1, first.to_vec());
+    world.settle();
+    assert_eq!(waiting(&mut world, 1), 0);
+    let [theirs, ours] = [0, 1].map(|at| world.tip(at).unwrap().id);
+    assert_eq!(theirs, ours);
+}
+
 /// The owner hears both what was said by who asks for the impossible, and what others say after it.
 fn is_heard(world: &mut World, from: usize) {
     assert!(world.say(from, "and this", 1));

@@ -441,6 +441,11 @@ impl World {
         self.peers[at].net.names.keys()
     }
 
+    /// The chunks that a network has, in the order in which they came.
+    pub fn chunks(&self, at: usize) -> &[Chunk] {
+        &self.peers[at].net.log
+    }
+
     /// Has a device's network publish chunks that the device itself would not.
     pub fn publish_as(&mut self, at: usize, chunks: Vec<Chunk>) {
         for chunk in chunks {
