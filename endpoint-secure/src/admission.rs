@@ -212,8 +212,8 @@ impl Session {
     fn is_to_be_added(&self, team: TeamId, device: [u8; 32]) -> bool {
         let mut own = self.memory.operations.range((team, 0)..=(team, u64::MAX));
         own.any(|(_, one)| {
-            let waits = one.made.is_none_or(|made| !self.on_path(team, made));
-            waits && matches!(one.what, What::Add { fingerprint } if fingerprint == device)
+            self.waits(one)
+                && matches!(one.what, What::Add { fingerprint } if fingerprint == device)
         })
     }
 
@@ -309,6 +309,24 @@ impl Session {
         self.memory.adding.remove(&key);
         self.refuse_answers(invite, Some(fingerprint))?;
         Ok(Answer::Done)
+    }
+
+    /// Admits those who are expected and have asked: there may have been no room when the second of the
+    /// two came.
+    pub(crate) fn admit_expected(&mut self) -> Result<(), Failure> {
+        let asked = self.memory.requests.keys().copied();
+        let expected: Vec<(TeamId, [u8; 32])> = asked
+            .filter(|(team, fingerprint)| {
+                let device = Fingerprint(*fingerprint);
+                let named = self.memory.adding.get(&(*team, device.digits()));
+                named.is_some_and(|one| one.means(device))
+            })
+            .collect();
+        for (team, fingerprint) in expected {
+            let done = self.admit(team, fingerprint);
+            self.contain(done)?;
+        }
+        Ok(())
     }
 
     /// Why a device may not come in with an invite; none if it may, or this device knows nothing of it.

@@ -159,16 +159,16 @@ impl Session {
         let mut team = self.team(id)?.clone();
         match request {
             Request::Link { device } => {
-                let linked = team.linked.entry(from).or_default();
-                if linked.len() >= LINKED {
+                if team.linked.get(&from).map_or(0, |all| all.len()) >= LINKED {
                     return Ok(());
                 }
-                linked.insert(device);
-                self.put_team(team)?;
-                let team = self.team(id)?;
-                if self.adder(team, from)? == team.device && self.administered(id).is_ok() {
+                if self.adder(&team, from)? == team.device && self.administered(id).is_ok() {
+                    // Before it takes one of its member's places: there may be no room for it.
                     self.expect_linked(id, Fingerprint(device), from)?;
+                    team = self.team(id)?.clone();
                 }
+                team.linked.entry(from).or_default().insert(device);
+                self.put_team(team)?;
             }
             Request::Unlink { device } => {
                 let ours = self.is_linked(&team, from, device)?;

@@ -307,18 +307,11 @@ impl Session {
         let Some(tip) = self.memory.states.get(&(id, verdict.tip())) else {
             return Ok(());
         };
-        let still_in: Vec<u32> = verdict
-            .carried
-            .intersection(&tip.devices)
-            .copied()
-            .collect();
+        let still_in = verdict.carried.intersection(&tip.devices).copied();
         let own: Vec<u32> = still_in
-            .iter()
-            .copied()
             .filter(|target| !team.is_out() && tip.roles.outranks(team.device, *target))
             .collect();
-        let device = team.device;
-        self.hold_for(id, still_in.iter().any(|target| *target != device));
+        self.hold_for(id, self.has_lost_removal(id, verdict));
         for device in own {
             self.want(id, What::Remove { device })?;
         }
@@ -337,16 +330,22 @@ impl Session {
     /// As after the verdicts that this device knows from before it was started: who can read a message
     /// has not changed since.
     pub(crate) fn hold_again(&mut self) {
-        let lost = |(id, verdict): (&TeamId, &Verdict)| {
-            let own = self.memory.teams.get(id)?.device;
-            let tip = self.memory.states.get(&(*id, verdict.tip()))?;
-            let mut still_in = verdict.carried.intersection(&tip.devices);
-            still_in.any(|target| *target != own).then_some(*id)
-        };
-        let teams: Vec<TeamId> = self.memory.verdicts.iter().filter_map(lost).collect();
-        for id in teams {
+        let verdicts = self.memory.verdicts.iter();
+        let lost = verdicts.filter(|(id, verdict)| self.has_lost_removal(**id, verdict));
+        let lost: Vec<TeamId> = lost.map(|(id, _)| *id).collect();
+        for id in lost {
             self.hold_for(id, true);
         }
+    }
+
+    /// Whether somebody else is in a team whose removal stands on a branch that has lost.
+    fn has_lost_removal(&self, id: TeamId, verdict: &Verdict) -> bool {
+        let team = self.memory.teams.get(&id);
+        let tip = self.memory.states.get(&(id, verdict.tip()));
+        team.zip(tip).is_some_and(|(team, tip)| {
+            let mut still_in = verdict.carried.intersection(&tip.devices);
+            still_in.any(|target| *target != team.device)
+        })
     }
 
     /// Devices that are in, and whose last welcome led to a branch that lost: they do not know the
@@ -381,6 +380,7 @@ impl Session {
     pub(crate) fn pursue(&mut self) -> Result<(), Failure> {
         self.link.pursue_ms = None;
         self.release_sending()?;
+        self.admit_expected()?;
         self.renew_leaves()?;
         self.remove_unseen()?;
         self.remove_revoked()?;
@@ -619,7 +619,7 @@ impl Session {
     }
 
     /// Whether a change is not in effect.
-    fn waits(&self, one: &Operation) -> bool {
+    pub(crate) fn waits(&self, one: &Operation) -> bool {
         one.made.is_none_or(|made| !self.on_path(one.team, made))
     }
 

@@ -77,12 +77,15 @@ impl Session {
             return;
         };
         let name = self.memory.teams.get(&team).map_or("", |team| &team.name);
-        let whose = match author {
+        let what = match author {
             Author::Device(device) => format!("messages of device {device}"),
-            _ => "messages".into(),
+            Author::Unknown => "messages of unknown devices".into(),
+            Author::Grant(_) => "changes of the team".into(),
+            // Whoever finds an invite may ask as often as it likes.
+            Author::Newcomer => return,
         };
         self.notice_once(format!(
-            "{name}: too many {whose} wait for a change of the team that has not come; the oldest are dropped"
+            "{name}: too many {what} wait for a change of the team that has not come; the oldest are dropped"
         ));
     }
 

@@ -166,6 +166,8 @@ pub(crate) struct Told {
     pub channels: BTreeSet<TeamId>,
     pub messages: BTreeSet<ChannelId>,
     pub notices: Vec<String>,
+    /// Lines that are not said again.
+    pub once: BTreeSet<String>,
     pub configure: bool,
     pub queue_moved: bool,
     pub relays: bool,
@@ -188,7 +190,7 @@ pub struct Session {
     pub(crate) releasing_all: bool,
     /// The channel and token of a message for which there was no room, and what was said of it.
     pub(crate) no_room: Option<(ChannelId, u64, Refusal)>,
-    /// Lines that are not said again.
+    /// Lines that were said and are not said again.
     said: BTreeSet<String>,
     changes: u64,
     effects: Vec<Effect>,
@@ -415,8 +417,8 @@ impl Session {
 
     /// A line that others can cause as often as they like: it is said once until the profile is locked.
     pub(crate) fn notice_once(&mut self, text: String) {
-        if self.said.len() < SAID && self.said.insert(text.clone()) {
-            self.notice(text);
+        if self.told.once.len() < SAID {
+            self.told.once.insert(text);
         }
     }
 
@@ -425,7 +427,12 @@ impl Session {
     }
 
     fn tell(&mut self) {
-        let told = std::mem::take(&mut self.told);
+        let mut told = std::mem::take(&mut self.told);
+        for line in std::mem::take(&mut told.once) {
+            if self.said.len() < SAID && self.said.insert(line.clone()) {
+                told.notices.push(line);
+            }
+        }
         let events = told
             .teams
             .then_some(ApiEvent::Teams)

@@ -245,3 +245,23 @@ fn a_removal_for_which_there_is_no_room_holds_up_nothing() {
     world.settle();
     is_heard(&mut world, 3);
 }
+
+#[test]
+fn who_is_expected_comes_in_when_there_is_room_for_it() {
+    let mut world = Template::new(4, 1).world();
+    world.settle();
+    fill_changes(&mut world, 0);
+    world.bring_in(0, 4);
+    world.settle();
+    assert_eq!(world.tip(0).unwrap().devices.len(), 4);
+    let (team, now) = (world.team, world.now);
+    let session = world.session(0).unwrap();
+    session.begin(now).unwrap();
+    for key in session.operations_of(team) {
+        session.drop_operation(key).unwrap();
+    }
+    session.wake_for_pursuit(now.millis());
+    session.commit().unwrap();
+    world.settle();
+    assert_eq!(world.tip(0).unwrap().devices.len(), 5);
+}
