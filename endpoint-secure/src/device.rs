@@ -137,6 +137,8 @@ impl Device {
 
     /// Takes an event in.
     pub fn handle(&mut self, event: Event, now: Timestamp) {
+        // A clock that was set back has not given anybody more time.
+        self.last_act = self.last_act.min(now);
         match event {
             Event::Command(asker, command) => {
                 if locking::is_act(&command) {
@@ -154,14 +156,15 @@ impl Device {
             }
             Event::Found(json) => self.found(&json, now),
             Event::Resumed => {
-                let slept = |session: &Session, _| session.locks_on_suspend();
-                self.forget_if(now, LockCause::Sleep, slept);
+                if self.locks_on_suspend() {
+                    self.forget(now, LockCause::Sleep);
+                }
             }
             Event::Tick => self.in_session(now, Session::tick),
         }
-        self.forget_if(now, LockCause::Idle, |session, last_act| {
-            session.locks_at(last_act).is_some_and(|at| at <= now)
-        });
+        if self.locks_at().is_some_and(|at| at <= now) {
+            self.forget(now, LockCause::Idle);
+        }
         self.pursue(now);
         self.drain_session();
         self.clean(now);
@@ -202,9 +205,20 @@ impl Device {
     /// When to send [`Event::Tick`] if nothing else happens.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let session = self.session.as_deref().and_then(Session::next_timeout);
-        let open = self.session.as_deref();
-        let lock = open.and_then(|session| session.locks_at(self.last_act));
+        let lock = self.locks_at();
         session.into_iter().chain(self.clean_at).chain(lock).min()
+    }
+
+    /// When the open profile locks, if nobody does anything more.
+    fn locks_at(&self) -> Option<Timestamp> {
+        let session = self.session.as_deref()?;
+        session.locks_at(self.last_act)
+    }
+
+    /// Whether a profile is open that locks when the machine has slept.
+    pub fn locks_on_suspend(&self) -> bool {
+        let open = self.session.as_deref();
+        open.is_some_and(Session::locks_on_suspend)
     }
 
     fn command(&mut self, command: Command, now: Timestamp) -> Result<Answer, Refusal> {
@@ -376,22 +390,6 @@ impl Device {
         if let Some(found) = relays::read(json) {
             self.found.clone_from(&found);
             self.in_session(now, |session| session.found_relays(found));
-        }
-    }
-
-    fn forget_if(
-        &mut self,
-        now: Timestamp,
-        cause: LockCause,
-        when: impl Fn(&Session, Timestamp) -> bool,
-    ) {
-        let last_act = self.last_act;
-        if self
-            .session
-            .as_deref()
-            .is_some_and(|session| when(session, last_act))
-        {
-            self.forget(now, cause);
         }
     }
 

@@ -16,7 +16,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use endpoint_secure_api::Passphrase;
 use hkdf::Hkdf;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use sha2::Sha256;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -337,6 +337,18 @@ impl Lock {
 }
 
 /// Nothing for the first attempts, then 1 s, doubling.
+/// Whether a directory has no profile yet. It may have a key database: that is made before the profile is.
+fn is_new(directory: &Path) -> bool {
+    let path = directory.join(FILE);
+    let read = || -> Result<bool, rusqlite::Error> {
+        let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let profiles: i64 = db.query_row("SELECT count(*) FROM key", [], |row| row.get(0))?;
+        Ok(profiles == 0)
+    };
+    // One that cannot be read may hold one.
+    !path.exists() || read().unwrap_or(false)
+}
+
 fn delay_ms(failures: u32) -> u64 {
     match failures.checked_sub(FREE_ATTEMPTS + 1) {
         None => 0,
@@ -533,5 +545,23 @@ mod tests {
     fn debug_shows_no_key() {
         let key = MasterKey::take(&mut [0xAB; 32]).unwrap();
         assert_eq!(format!("{key:?}"), "MasterKey(..)");
+    }
+
+    #[test]
+    fn a_directory_is_new_until_it_has_a_profile() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(is_new(directory.path()));
+        let lock = Lock::open(directory.path(), CHEAP).unwrap();
+        assert!(is_new(directory.path()));
+        let key = MasterKey::random().unwrap();
+        lock.set(
+            &key,
+            &Passphrase::new("five plus six is eleven words".into()),
+        )
+        .unwrap();
+        assert!(!is_new(directory.path()));
+        let damaged = tempfile::tempdir().unwrap();
+        std::fs::write(damaged.path().join(FILE), "no database").unwrap();
+        assert!(!is_new(damaged.path()));
     }
 }

@@ -33,6 +33,9 @@ const POOL: usize = 2;
 const OUTPUTS: usize = 4096;
 /// The longest sleep.
 const IDLE: Duration = Duration::from_secs(60);
+/// The longest sleep while a profile is open that locks when the machine has slept: so long it may stay
+/// open after that, for the time of a sleep does not count.
+const WATCHED: Duration = Duration::from_secs(2);
 /// Bytes that are written to the network process at once, about.
 const WRITE: usize = 32 * 1024;
 
@@ -192,9 +195,14 @@ impl Shell {
     }
 
     fn sleep(&self) -> Duration {
+        let longest = if self.device.locks_on_suspend() {
+            WATCHED
+        } else {
+            IDLE
+        };
         let until = self.device.next_timeout();
-        until.map_or(IDLE, |time| {
-            Duration::from_millis(time.since(now()).clamp(1, IDLE.as_millis() as u64))
+        until.map_or(longest, |time| {
+            Duration::from_millis(time.since(now()).clamp(1, longest.as_millis() as u64))
         })
     }
 

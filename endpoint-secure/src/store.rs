@@ -168,6 +168,8 @@ impl Store {
         self.write_point()?;
         self.db.prepare_cached("COMMIT")?.execute([])?;
         if self.deletes.take() {
+            // If this fails, it is tried again soon.
+            self.stale.set(true);
             self.empty_log()?;
         }
         self.write_point()
@@ -248,6 +250,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub fn put<T: Serialize>(&self, kind: Kind, key: &[u8], value: &T) -> Result<(), StoreError> {
         self.write_point()?;
+        self.stale.set(true);
         let row = self.hide(kind, key);
         let plain = encode(value)?;
         let sealed = self.seal.seal("record", &place(kind, &row), &plain)?;
@@ -486,5 +489,19 @@ mod tests {
         assert!(holds(&second));
         write(&|| store.delete_mls(1).unwrap());
         assert!(!holds(&second));
+
+        write(&|| key(3));
+        let third = sealed("mls");
+        assert!(holds(&third));
+        let gone = ((1, [1; 16]), None);
+        write(&|| store.fresh.borrow_mut().extend([gone.clone()]));
+        assert!(!holds(&third));
+        let name = |text: &str| store.put(Kind::Identity, b"", &text.repeat(50)).unwrap();
+        write(&|| name("an old key "));
+        let old = sealed("record");
+        write(&|| name("a new key "));
+        assert!(holds(&old) && store.is_stale());
+        store.empty_log().unwrap();
+        assert!(!holds(&old));
     }
 }

@@ -177,16 +177,36 @@ fn plausible(bytes: Vec<u8>, take: &mut impl FnMut(Vec<u8>)) {
     }
 }
 
-/// P7: a lock leaves no text, no passphrase and no key in memory; what it had is found before.
+/// P7: a lock leaves no text, no passphrase and no key in memory; what it had of keys and text is found
+/// before.
 #[test]
 fn a_lock_leaves_nothing_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("secure");
     fs::create_dir(&directory).unwrap();
-    let secure = open_to_the_test(&directory);
-    let channel = found(&secure);
-    say_and_read(&secure, channel);
-    let mut planted = keys(&directory);
+    leaves_nothing(&open_to_the_test(&directory), &directory);
+}
+
+/// The same of treeline-secure itself, into which nobody but root can look.
+#[test]
+fn a_lock_of_the_real_secure_leaves_nothing_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("secure");
+    let secure = Alone::start(&directory);
+    secure.ask(&Ask::Status).unwrap();
+    let memory = format!("/proc/{}/mem", secure.process.id());
+    if rustix::process::geteuid().is_root() {
+        leaves_nothing(&secure, &directory);
+    } else {
+        let refused = File::open(memory).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+}
+
+fn leaves_nothing(secure: &Alone, directory: &Path) {
+    let channel = found(secure);
+    say_and_read(secure, channel);
+    let mut planted = keys(directory);
     let text = |word: &&str| ((*word).to_owned(), word.as_bytes().to_vec());
     planted.extend(WORDS.iter().map(text));
     let pid = secure.process.id();

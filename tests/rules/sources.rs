@@ -107,6 +107,22 @@ fn only_the_group_calls_openmls() {
     }
 }
 
+/// Whatever a person's passphrase or text goes through overwrites what it frees.
+#[test]
+fn who_has_a_secret_overwrites_what_is_freed() {
+    let allocator = "#[global_allocator]\nstatic MEMORY: ZeroAlloc<System> = ZeroAlloc(System);";
+    for own in [
+        "endpoint-secure/src",
+        "tools/chat/src",
+        "tools/member/src",
+        "endpoint-ui/src-tauri/src",
+    ] {
+        let path = Path::new(ROOT).join(own).join("main.rs");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(allocator), "{}", path.display());
+    }
+}
+
 #[test]
 fn secure_and_core_open_no_socket() {
     let words = [

@@ -4,7 +4,7 @@
 //! It is asked for by a program of its own (`treeline-keyring`), before this process is locked down:
 //! no bus and no library of one is in the process that has the keys.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::expand;
+use super::guarded::Guarded;
 
 /// The program, beside our own.
 const PROGRAM: &str = "treeline-keyring";
@@ -25,29 +26,29 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// 32 bytes in hex, and the end of the line.
 const ANSWER: usize = 65;
 
-/// 32 bytes that the keyring keeps. `Debug` shows none of them.
-#[derive(Clone)]
-pub struct DeviceSecret(Zeroizing<[u8; 32]>);
+/// 32 bytes that the keyring keeps. They are needed for each unlocking, and so stay in memory, guarded.
+/// `Debug` shows none of them.
+pub struct DeviceSecret(Guarded);
 
 impl DeviceSecret {
-    /// Reads 64 hex digits.
+    /// Reads 64 hex digits. `None` also when the system has no memory for a secret.
     pub fn from_hex(hex: &[u8]) -> Option<Self> {
         let mut bytes = Zeroizing::new([0; 32]);
         if hex.len() != 64 || HEXLOWER.decode_mut(hex, &mut bytes[..]).is_err() {
             return None;
         }
-        Some(Self(bytes))
+        Guarded::take(&mut bytes).map(Self)
     }
 
     /// The bytes, to derive a key from.
     pub(super) fn expose(&self) -> &[u8] {
-        &self.0[..]
+        self.0.expose()
     }
 
     /// Tells one secret from another, and nothing of either.
     pub(super) fn mark(&self) -> [u8; 16] {
         let mut mark = [0; 16];
-        mark.copy_from_slice(&expand(&self.0[..], b"treeline device secret mark 1")[..16]);
+        mark.copy_from_slice(&expand(self.expose(), b"treeline device secret mark 1")[..16]);
         mark
     }
 }
@@ -66,10 +67,9 @@ impl fmt::Debug for DeviceSecret {
 pub fn fetch(directory: &Path) -> Result<DeviceSecret, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let number = number(directory).map_err(|error| format!("{NUMBER}: {error}"))?;
-    let job = if directory.join(super::FILE).exists() {
-        "read"
-    } else {
-        "make"
+    let job = match super::is_new(directory) {
+        true => "make",
+        false => "read",
     };
     let mut child = Command::new(program.with_file_name(PROGRAM))
         .args([job, &number])
@@ -132,7 +132,11 @@ fn number(directory: &Path) -> io::Result<String> {
             getrandom::fill(&mut bytes).map_err(|_| io::Error::other("no randomness"))?;
             let text = HEXLOWER.encode(&bytes);
             bytes.zeroize();
-            fs::write(&path, &text)?;
+            // A profile that is bound to a number does not open without it.
+            let mut file = fs::File::create(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::File::open(directory)?.sync_all()?;
             Ok(text)
         }
         Err(error) => Err(error),

@@ -83,9 +83,12 @@ impl Store {
                         .execute(params![namespace, row, sealed])?;
                 }
                 None => {
-                    self.db
+                    let deleted = self
+                        .db
                         .prepare_cached("DELETE FROM mls WHERE namespace = ?1 AND row = ?2")?
                         .execute(params![namespace, row])?;
+                    // One that came within this transaction was never written.
+                    self.deletes.set(self.deletes.get() || deleted > 0);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::fs;
 
 use endpoint_secure::device::{Asker, Device, Effect, Event};
 use endpoint_secure_api::{Answer, Code, Command, Lock, LockCause, Locking, Passphrase, Suite};
-use proto::{Frame, Reconcile};
+use proto::{Frame, Reconcile, Timestamp};
 
 use crate::hub::{CHEAP, PASSPHRASE, World};
 
@@ -99,6 +99,14 @@ fn a_machine_that_slept_and_a_person_who_left_lock_it() {
         world.ask(0, Command::Present).unwrap_err().code,
         Code::Locked
     );
+    // A clock that is set back gives nobody more time.
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    world.hub.now = Timestamp::from_millis(world.hub.now.millis() - 24 * 3600 * 1000);
+    wait(&mut world, 0);
+    wait(&mut world, 9);
+    assert!(!is_locked(&mut world));
+    wait(&mut world, 2);
+    assert!(is_locked(&mut world));
     // It is kept.
     world.ask(0, unlock(PASSPHRASE)).unwrap();
     wait(&mut world, 11);

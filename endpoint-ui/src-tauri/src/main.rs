@@ -7,11 +7,17 @@ mod commands;
 mod controller;
 mod window;
 
+use std::alloc::System;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use controller::Controller;
 use endpoint_secure_api::control::Control;
+use zeroizing_alloc::ZeroAlloc;
+
+/// What is freed is overwritten: a passphrase goes through here.
+#[global_allocator]
+static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     confinement::hide();

@@ -12,14 +12,20 @@ mod read;
 mod relays;
 mod send;
 
+use std::alloc::System;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 use endpoint_secure_api::Code;
 use endpoint_secure_client::terminal::Failure;
+use zeroizing_alloc::ZeroAlloc;
 
 use crate::options::{Job, Options};
+
+/// What is freed is overwritten: a passphrase goes through here.
+#[global_allocator]
+static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let options = Options::parse();

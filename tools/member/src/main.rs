@@ -10,11 +10,17 @@ mod options;
 mod organisations;
 mod output;
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
+use zeroizing_alloc::ZeroAlloc;
 
 use crate::options::Options;
+
+/// What is freed is overwritten: a passphrase goes through here.
+#[global_allocator]
+static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let options = Options::parse();
