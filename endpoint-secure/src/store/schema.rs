@@ -1,7 +1,7 @@
 //! The tables of `secure.db`, and nothing that reads or writes them.
 //!
-//! In the clear stand only numbers that the names of chunks tell anyhow (a feed's device and
-//! number, when a message was written) and ciphertext that relays hold too. Row keys of everything
+//! In the clear stand only what relays see or could know (a feed's device and
+//! number, when a message was sent), how far it came, and ciphertext that relays hold too. Row keys of everything
 //! else are hidden, values are sealed (`seal`).
 
 /// The version of these tables, in SQLite's `user_version`.
