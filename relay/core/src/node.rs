@@ -516,7 +516,7 @@ impl<S: Store> Node<S> {
         if self.upstream.link() == Some(link)
             && let Some(key) = self.upstream.key()
         {
-            self.upstream.interest.parent_left(key);
+            self.upstream.interest.parent_left(key, self.now);
         }
         self.close(link, Closed::Left);
     }
@@ -651,6 +651,7 @@ impl<S: Store> Node<S> {
     fn sweep(&mut self) {
         self.grants.expire(self.now);
         self.send_doubted();
+        self.ask_wider();
         match self.store.expire(self.now, SWEEP_CHUNKS) {
             Ok(removed) => {
                 self.pages.clear();

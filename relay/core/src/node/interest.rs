@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Frame, Order, Prefix, PublicKey, Start};
+use proto::{Frame, Order, Prefix, PublicKey, Start, Timestamp};
 
 use super::subscriptions::ORG_BITS;
 use super::{LinkId, Node, Work};
@@ -20,6 +20,11 @@ const ASKED: usize = 1024;
 const MOST: usize = 2 * ASKED;
 /// Prefixes wanted at which the parent is asked for just these again.
 const FEW: usize = ASKED / 2;
+/// How long a parent that would not be asked for short prefixes is not asked for them again, in
+/// milliseconds: it may be told otherwise.
+const UNWILLING_MS: u64 = 3_600_000;
+/// Parents remembered that would not.
+const UNWILLING: usize = 64;
 /// The leading bits of a name that say its origin.
 pub(super) const ORIGIN_BITS: u8 = 24;
 
@@ -34,6 +39,15 @@ enum Width {
 }
 
 impl Width {
+    /// As wide as a prefix that stands for longer ones.
+    fn of(prefix: Prefix) -> Self {
+        if prefix.bits() < ORG_BITS {
+            Self::Origins
+        } else {
+            Self::Orgs
+        }
+    }
+
     fn wider(self) -> Option<Self> {
         match self {
             Self::Exact => Some(Self::Orgs),
@@ -76,8 +90,11 @@ pub(super) struct Interest {
     width: Width,
     /// Whether something is wanted that found no place among `asked`.
     left_out: bool,
-    /// A parent that ended the link when it was asked for prefixes as short as these.
-    unwilling: Option<(PublicKey, Width)>,
+    /// Parents that ended the link instead of answering when they were asked for prefixes as short as
+    /// these, and when.
+    unwilling: BTreeMap<PublicKey, (Width, Timestamp)>,
+    /// Subscriptions at the parent to prefixes that only stand for longer ones, unanswered so far.
+    unanswered: BTreeMap<u32, Width>,
     /// What the parent has been asked for.
     subscribed: BTreeMap<Prefix, u32>,
     prefixes: BTreeMap<u32, Prefix>,
@@ -98,19 +115,32 @@ impl Interest {
     pub(super) fn parent_lost(&mut self) {
         self.subscribed.clear();
         self.prefixes.clear();
+        self.unanswered.clear();
         self.queued = false;
     }
 
-    /// The parent has said goodbye: perhaps because of what it was asked for.
-    pub(super) fn parent_left(&mut self, key: PublicKey) {
-        if self.width > Width::Exact {
-            self.unwilling = Some((key, self.width));
+    /// The parent has said goodbye: because of what it was asked for, if it has not answered that.
+    pub(super) fn parent_left(&mut self, key: PublicKey, now: Timestamp) {
+        let Some(width) = self.unanswered.values().max() else {
+            return;
+        };
+        if self.unwilling.len() >= UNWILLING {
+            let oldest = self.unwilling.iter().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.unwilling.remove(&oldest));
         }
+        self.unwilling.insert(key, (*width, now));
     }
 
-    fn widest(&self, parent: Option<PublicKey>) -> Width {
-        match self.unwilling {
-            Some((key, width)) if Some(key) == parent => width.narrower(),
+    /// The parent has answered a subscription.
+    pub(super) fn answered(&mut self, id: u32) {
+        self.unanswered.remove(&id);
+    }
+
+    fn widest(&self, parent: Option<PublicKey>, now: Timestamp) -> Width {
+        let unwilling = parent.and_then(|parent| self.unwilling.get(&parent));
+        match unwilling {
+            Some((width, at)) if *at <= now && now.since(*at) < UNWILLING_MS => width.narrower(),
             _ => Width::Origins,
         }
     }
@@ -164,10 +194,7 @@ impl<S: Store> Node<S> {
             asked: interest.ask(asked),
         };
         interest.wanted.insert(prefix, wanted);
-        let (many, width) = (interest.asked.len() > ASKED, interest.width);
-        if many && width < self.widest() {
-            self.ask_anew(width);
-        }
+        self.ask_wider();
         self.queue_interest();
     }
 
@@ -187,7 +214,6 @@ impl<S: Store> Node<S> {
         }
         let width = interest.width;
         if width > Width::Exact && interest.wanted.len() <= FEW {
-            interest.unwilling = None;
             self.ask_anew(Width::Exact);
         } else if interest.left_out && interest.asked.len() + FEW <= MOST {
             self.ask_anew(width);
@@ -196,7 +222,8 @@ impl<S: Store> Node<S> {
     }
 
     fn widest(&self) -> Width {
-        self.upstream.interest.widest(self.upstream.key())
+        let parent = self.upstream.key();
+        self.upstream.interest.widest(parent, self.now)
     }
 
     /// What the parent is asked for because a prefix is wanted: nothing, if a grant that has come since
@@ -257,6 +284,15 @@ impl<S: Store> Node<S> {
         self.ask_anew(Width::Exact);
     }
 
+    /// Asks for shorter prefixes where there are too many, if the parent may allow them by now.
+    pub(super) fn ask_wider(&mut self) {
+        let interest = &self.upstream.interest;
+        let (many, width) = (interest.asked.len() > ASKED, interest.width);
+        if many && width < self.widest() {
+            self.ask_anew(width);
+        }
+    }
+
     /// Other origins are served than before.
     pub(super) fn ask_for_origins(&mut self) {
         self.ask_anew(self.upstream.interest.width);
@@ -313,8 +349,13 @@ impl<S: Store> Node<S> {
             self.queue_walk();
         }
         let id = self.upstream.fresh_id();
-        self.upstream.interest.subscribed.insert(prefix, id);
-        self.upstream.interest.prefixes.insert(id, prefix);
+        let interest = &mut self.upstream.interest;
+        interest.subscribed.insert(prefix, id);
+        interest.prefixes.insert(id, prefix);
+        if !interest.wanted.contains_key(&prefix) {
+            let width = Width::of(prefix);
+            interest.unanswered.insert(id, width);
+        }
         self.send(
             link,
             &Frame::Subscribe {
@@ -343,6 +384,7 @@ impl<S: Store> Node<S> {
             return;
         };
         self.upstream.interest.prefixes.remove(&id);
+        self.upstream.interest.answered(id);
         if let Some(walk) = self.upstream.walk() {
             walk.drop_prefix(prefix);
         }

@@ -347,6 +347,7 @@ impl<S: Store> Node<S> {
             .parent
             .as_ref()
             .and_then(|parent| parent.hello);
+        self.upstream.interest.answered(id);
         let prefix = self.upstream.interest.prefix(id);
         if let (Some((_, upstream)), Some(prefix)) = (hello, prefix) {
             let walk = self.upstream.walk();

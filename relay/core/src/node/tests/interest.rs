@@ -165,6 +165,47 @@ fn a_parent_that_allows_no_short_prefixes_is_not_asked_for_them_again() {
 }
 
 #[test]
+fn a_parent_that_stops_is_asked_for_short_prefixes_again() {
+    let mut world = pair();
+    let teams: Vec<Prefix> = (0..5000).map(|number| team(&world, 1, number)).collect();
+    let clients = ask(&mut world, &teams);
+    let organisation = [Prefix::of(world.team().first(), 58)];
+    assert_eq!(above(&world), organisation);
+    let now = world.now;
+    world.nodes[0].stop(now);
+    world.settle();
+    assert!(cut_off(&world));
+    world.restart(0, false);
+    world.join(1, 0);
+    world.settle();
+    assert_eq!(above(&world), organisation);
+    let chunk = world.chunk(1, 0);
+    assert!(comes(&mut world, clients[0], &chunk));
+}
+
+#[test]
+fn a_parent_that_left_without_an_answer_is_asked_for_short_prefixes_after_an_hour() {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    let parent = world.impostor(1, [9; 16]);
+    let teams: Vec<Prefix> = (0..5000).map(|number| team(&world, 1, number)).collect();
+    ask(&mut world, &teams);
+    let organisation = Prefix::of(world.team().first(), 58);
+    let shorter = |world: &World, parent: usize| {
+        let heard = &world.clients[parent].heard;
+        let asked = |frame: &Frame| matches!(frame, Frame::Subscribe { prefix, .. } if *prefix == organisation);
+        heard.iter().any(asked)
+    };
+    assert!(shorter(&world, parent));
+    let reason = "because".into();
+    world.say(parent, &Frame::Close { reason });
+    let again = world.impostor(1, [9; 16]);
+    world.settle();
+    assert!(!shorter(&world, again));
+    world.wait(3_600_000);
+    assert!(shorter(&world, again));
+}
+
+#[test]
 fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too_short() {
     let mut world = pair();
     let place = Place {
