@@ -380,6 +380,7 @@ impl<S: Store> Node<S> {
         if self.upstream.retry_at().is_some_and(|at| at <= self.now) {
             self.resume_upward();
         }
+        self.share_interest();
         if self.sweep_at <= self.now {
             self.sweep();
         }
@@ -404,10 +405,14 @@ impl<S: Store> Node<S> {
         if !self.work.is_empty() || self.feed.is_due() {
             return Some(self.now);
         }
-        [self.marks_at, self.upstream.retry_at(), Some(self.sweep_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        let upstream = &self.upstream;
+        let timers = [
+            self.marks_at,
+            upstream.retry_at(),
+            upstream.interest.share_at(),
+            Some(self.sweep_at),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// The next thing to do outside.
@@ -636,6 +641,7 @@ impl<S: Store> Node<S> {
             self.marks_at = self.marks_at.map(|_| now);
             self.sweep_at = now.plus_millis(SWEEP_MS);
             self.upstream.retry_now(now);
+            self.upstream.interest.share_now(now);
         }
         self.now = now;
     }

@@ -108,6 +108,12 @@ fn text(status: &Status) -> String {
             _ => parent.place.clone(),
         };
         lines.push(format!("parent         {place} {what}"));
+        if parent.left_out > 0 {
+            let left_out = parent.left_out;
+            lines.push(format!(
+                "left out       {left_out} prefixes wanted below, too many to ask for above"
+            ));
+        }
     }
     let (store, counters) = (&status.store, &status.counters);
     lines.extend([

@@ -3,12 +3,14 @@
 //!
 //! The parent is asked for the union of what is wanted, each part once. It closes a link that asks for
 //! more than it allows, so that when too many prefixes are wanted it is asked for shorter ones that
-//! cover them: more comes than is wanted, and nothing is missing.
+//! cover them: more comes than is wanted. Where it does not allow those, each link below has the same
+//! share of what it is asked for, and the rest is left out, and counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::{Frame, Order, Prefix, PublicKey, Start, Timestamp};
 
+use super::link::Link;
 use super::subscriptions::ORG_BITS;
 use super::{LinkId, Node, Work};
 use crate::store::{Store, StoreId};
@@ -18,6 +20,9 @@ use crate::store::{Store, StoreId};
 const ASKED: usize = 1024;
 /// Prefixes that the parent is asked for at all, where shorter ones are not allowed.
 const MOST: usize = 2 * ASKED;
+/// Prefixes looked at to share the parent among links, for each millisecond until that is done again: a
+/// few hundredths of the time.
+const LOOKS_PER_MS: u64 = 256;
 /// Prefixes wanted at which the parent is asked for just these again.
 const FEW: usize = ASKED / 2;
 /// How long a parent that would not be asked for short prefixes is not asked for them again, in
@@ -85,11 +90,16 @@ struct Wanted {
 #[derive(Default)]
 pub(super) struct Interest {
     wanted: BTreeMap<Prefix, Wanted>,
-    /// What the parent is to be asked for, unless another of these covers it, and for how many.
+    /// What the parent would be asked for, if there is room for all, and for how many.
     asked: BTreeMap<Prefix, u32>,
     width: Width,
-    /// Whether something is wanted that found no place among `asked`.
-    left_out: bool,
+    /// Those that have room, when not all have, and how many have none.
+    shared: BTreeSet<Prefix>,
+    left_out: usize,
+    /// When it may be worked out again who has room, after it took long, and whether somebody waits
+    /// for that.
+    rests_until: Option<Timestamp>,
+    waits: bool,
     /// Parents that ended the link instead of answering when they were asked for prefixes as short as
     /// these, and when.
     unwilling: BTreeMap<PublicKey, (Width, Timestamp)>,
@@ -112,7 +122,24 @@ impl Interest {
         self.subscribed.len()
     }
 
+    /// The number of prefixes that are wanted and have no room at the parent.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// When [`Node::share_interest`] has something to do.
+    pub(super) fn share_at(&self) -> Option<Timestamp> {
+        self.rests_until.filter(|_| self.waits)
+    }
+
+    /// The clock was set back.
+    pub(super) fn share_now(&mut self, now: Timestamp) {
+        self.rests_until = self.rests_until.map(|_| now);
+    }
+
     pub(super) fn parent_lost(&mut self) {
+        self.left_out = 0;
+        self.waits = false;
         self.subscribed.clear();
         self.prefixes.clear();
         self.unanswered.clear();
@@ -145,15 +172,11 @@ impl Interest {
         }
     }
 
-    /// Puts a prefix among those to be asked for, and says under which one it stands there.
-    fn ask(&mut self, prefix: Option<Prefix>) -> Option<Prefix> {
-        let prefix = prefix?;
-        if self.asked.len() >= MOST && !self.asked.contains_key(&prefix) {
-            self.left_out = true;
-            return None;
+    /// Puts a prefix among those to be asked for.
+    fn ask(&mut self, prefix: Option<Prefix>) {
+        if let Some(prefix) = prefix {
+            *self.asked.entry(prefix).or_default() += 1;
         }
-        *self.asked.entry(prefix).or_default() += 1;
-        Some(prefix)
     }
 
     fn drop(&mut self, prefix: Prefix) {
@@ -178,6 +201,33 @@ impl Interest {
         }
         goal
     }
+
+    /// What of too long a goal the parent is asked for: in turns one prefix of each link. Says how many
+    /// prefixes were looked at, too.
+    fn share<'a>(
+        &self,
+        goal: &BTreeSet<Prefix>,
+        links: impl Iterator<Item = &'a Link>,
+    ) -> (BTreeSet<Prefix>, usize) {
+        let mut shared = BTreeSet::new();
+        let mut looks = goal.len();
+        let own = links.map(|link| link.subscriptions.values());
+        let mut waiting: VecDeque<_> = own.collect();
+        while shared.len() < MOST
+            && let Some(mut own) = waiting.pop_front()
+        {
+            let new = own.by_ref().find_map(|subscription| {
+                looks += 1;
+                let asked = self.wanted.get(&subscription.prefix)?.asked?;
+                let covers = goal.range(..=asked).next_back()?;
+                shared.insert(*covers).then_some(())
+            });
+            if new.is_some() {
+                waiting.push_back(own);
+            }
+        }
+        (shared, looks)
+    }
 }
 
 impl<S: Store> Node<S> {
@@ -191,8 +241,9 @@ impl<S: Store> Node<S> {
         let interest = &mut self.upstream.interest;
         let wanted = Wanted {
             subscriptions: 1,
-            asked: interest.ask(asked),
+            asked,
         };
+        interest.ask(asked);
         interest.wanted.insert(prefix, wanted);
         self.ask_wider();
         self.queue_interest();
@@ -215,8 +266,6 @@ impl<S: Store> Node<S> {
         let width = interest.width;
         if width > Width::Exact && interest.wanted.len() <= FEW {
             self.ask_anew(Width::Exact);
-        } else if interest.left_out && interest.asked.len() + FEW <= MOST {
-            self.ask_anew(width);
         }
         self.queue_interest();
     }
@@ -254,7 +303,7 @@ impl<S: Store> Node<S> {
         let mut width = Some(width.min(widest));
         while let Some(now) = width {
             let interest = &mut self.upstream.interest;
-            (interest.width, interest.left_out) = (now, false);
+            interest.width = now;
             interest.asked.clear();
             width = now.wider().filter(|wider| *wider <= widest);
             let most = if width.is_some() { ASKED } else { usize::MAX };
@@ -271,7 +320,6 @@ impl<S: Store> Node<S> {
         }
         let placed = wanted.into_iter().map(|(prefix, wanted)| {
             let asked = self.ask_for(prefix);
-            let asked = asked.filter(|asked| self.upstream.interest.asked.contains_key(asked));
             (prefix, Wanted { asked, ..wanted })
         });
         let placed = placed.collect();
@@ -305,12 +353,49 @@ impl<S: Store> Node<S> {
         }
     }
 
+    /// What the parent is to be asked for: for a while as it was worked out before, when that has taken
+    /// long.
+    fn fair_goal(&mut self) -> BTreeSet<Prefix> {
+        let interest = &mut self.upstream.interest;
+        let crowded = interest.asked.len() > MOST;
+        interest.waits = crowded && interest.rests_until.is_some_and(|until| self.now < until);
+        if interest.waits {
+            let wanted = |prefix: &&Prefix| interest.asked.contains_key(*prefix);
+            return interest.shared.iter().filter(wanted).copied().collect();
+        }
+        interest.left_out = 0;
+        let goal = interest.goal();
+        if goal.len() <= MOST {
+            return goal;
+        }
+        let below = self.links.values().filter(|link| link.is_below());
+        let (shared, looks) = interest.share(&goal, below);
+        interest.left_out = goal.len() - shared.len();
+        interest.shared.clone_from(&shared);
+        let rest = looks as u64 / LOOKS_PER_MS;
+        interest.rests_until = Some(self.now.plus_millis(rest));
+        shared
+    }
+
+    /// Works out who has room at the parent, when that had to wait.
+    pub(super) fn share_interest(&mut self) {
+        if self
+            .upstream
+            .interest
+            .share_at()
+            .is_some_and(|at| at <= self.now)
+        {
+            self.upstream.interest.waits = false;
+            self.queue_interest();
+        }
+    }
+
     /// Ends subscriptions at the parent and begins others until it yields what it is to be asked for,
     /// as far as there is room on the link.
     pub(super) fn serve_interest(&mut self) {
-        let interest = &mut self.upstream.interest;
-        interest.queued = false;
-        let goal = interest.goal();
+        self.upstream.interest.queued = false;
+        let goal = self.fair_goal();
+        let interest = &self.upstream.interest;
         let kept = interest.subscribed.keys().copied();
         let ends: Vec<Prefix> = kept.filter(|prefix| !goal.contains(prefix)).collect();
         let new = |prefix: &Prefix| !interest.subscribed.contains_key(prefix);

@@ -139,6 +139,7 @@ impl Upstream {
             tier: parent.hello.map(|(tier, _)| tier),
             reach: parent.reach,
             subscriptions: self.interest.len(),
+            left_out: self.interest.left_out(),
             in_flight: parent.in_flight.len(),
         })
     }

@@ -244,25 +244,69 @@ fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too
     assert!(comes(&mut world, reader, &chunk));
 }
 
-#[test]
-fn what_finds_no_place_above_gets_one_when_others_go() {
+/// A pair where nothing shorter than a team's path may be asked for.
+fn narrow_pair() -> World {
     let limits = Limits {
         prefix_bits: 78,
         ..Limits::default()
     };
     let mut world = World::with_limits(&[Tier::Origin, Tier::Local], &limits);
     world.join(1, 0);
-    let teams: Vec<Prefix> = (10..5010).map(|number| team(&world, 1, number)).collect();
-    let clients = ask(&mut world, &teams);
+    world
+}
+
+fn left_out(world: &World) -> usize {
+    let parent = world.nodes[1].snapshot().parent;
+    parent.map_or(0, |parent| parent.left_out)
+}
+
+#[test]
+fn one_link_leaves_the_others_their_share_of_the_parent() {
+    let mut world = narrow_pair();
+    // The prefixes that one link wants stand in front of the others', and behind them.
+    let teams = (10..2058).chain(10_000..12_048);
+    let teams: Vec<Prefix> = teams.map(|number| team(&world, 1, number)).collect();
+    let greedy = ask(&mut world, &teams);
+    let shared = teams[7];
+    let modest: Vec<Prefix> = (5000..5020).map(|number| team(&world, 1, number)).collect();
+    let reader = ask(&mut world, &modest)[0];
+    world.subscribe(reader, 99, shared, Start::All);
+    world.wait(1000);
+    let asked = above(&world);
+    assert_eq!((cut_off(&world), asked.len()), (false, 2048));
+    assert!(
+        modest
+            .iter()
+            .chain([&shared])
+            .all(|one| asked.contains(one))
+    );
+    assert_eq!(left_out(&world), 4096 + 20 - 2048);
+    // What one link has left another one gets.
+    world.leave(reader);
+    world.wait(1000);
+    let asked = above(&world);
+    assert_eq!((asked.len(), left_out(&world)), (2048, 2048));
+    assert!(asked.iter().all(|one| teams.contains(one)));
+    world.leave(greedy[0]);
+    world.wait(1000);
+    assert_eq!((above(&world), left_out(&world)), (vec![], 0));
+}
+
+#[test]
+fn who_has_room_above_is_not_worked_out_all_the_time() {
+    let mut world = narrow_pair();
+    let teams: Vec<Prefix> = (10..40_010).map(|number| team(&world, 1, number)).collect();
+    ask(&mut world, &teams);
+    (0..3).for_each(|_| world.wait(1000));
     let late = world.client(1);
-    world.subscribe(late, 1, team(&world, 2, 2), Start::All);
-    world.settle();
-    assert_eq!((cut_off(&world), above(&world).len()), (false, 2048));
-    for client in clients {
-        world.leave(client);
+    for number in 0..2 {
+        world.subscribe(late, number, team(&world, 2, number), Start::All);
+        world.settle();
     }
-    world.settle();
-    assert_eq!(above(&world), [team(&world, 2, 2)]);
+    let has = |world: &World, number| above(world).contains(&team(world, 2, number));
+    assert!(has(&world, 0) && !has(&world, 1));
+    world.wait(1000);
+    assert!(has(&world, 1));
 }
 
 #[test]
