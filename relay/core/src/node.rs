@@ -258,19 +258,6 @@ enum Work {
     Walk,
 }
 
-impl Work {
-    /// The link that has asked for it; `None` for our own at the parent.
-    fn whose(self) -> Option<LinkId> {
-        match self {
-            Self::Subscription(link, _)
-            | Self::Fetch(link, _)
-            | Self::Answer(link)
-            | Self::Wish(link, _) => Some(link),
-            Self::Upward | Self::Interest | Self::Walk => None,
-        }
-    }
-}
-
 /// One node of the tree.
 pub struct Node<S> {
     config: Config,
@@ -282,7 +269,7 @@ pub struct Node<S> {
     pages: Pages,
     feed: Feed,
     upstream: Upstream,
-    work: Turns,
+    work: Turns<Work>,
     effects: VecDeque<Effect>,
     counters: Counters,
     /// Live subscriptions that have got chunks since their last resume mark.

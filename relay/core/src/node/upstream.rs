@@ -11,18 +11,18 @@ use proto::{Chunk, Cursor, Frame, Name, Outcome, PublicKey, Refused, Tier, Times
 
 use super::interest::Interest;
 use super::reconcile::Walk;
+use super::turns::Turns;
 use super::{Effect, LinkId, Node, Note, ParentSnapshot, Role, Work};
 use crate::store::{Progress, ResumePoint, Store, StoreError, StoreId, Stored};
 
 /// How long a chunk waits that the parent could not take for now, in milliseconds.
 const RETRY_MS: u64 = 5_000;
 /// Fetches that the parent has not answered. With the wishes of a reconciliation, 16 at most, they are
-/// as many as a relay allows a link by default.
+/// as many as a relay allows a link by default. One of them is our own: what mends the store does not
+/// wait for what others want.
 const FETCHES: usize = 48;
 /// Chunks by which we see whether a parent still refuses what it refused for good.
 const DOUBTED: usize = 64;
-/// Fetches of links that wait for their turn; those beyond get what is here.
-const FETCHES_WAITING: usize = 4096;
 
 /// The parent, while there is a link to it.
 struct Parent {
@@ -96,7 +96,7 @@ pub(super) struct Upstream {
     /// For whom: a fetch of a link, or `None` for ourselves.
     fetches: BTreeMap<u32, Option<(LinkId, u32)>>,
     /// Fetches of links that the parent is asked for when it has answered others.
-    waiting: VecDeque<(LinkId, u32)>,
+    waiting: Turns<(LinkId, u32)>,
     next_id: u32,
     routes: BTreeMap<Name, Vec<LinkId>>,
     /// Names in the order in which they were routed, so that the oldest goes when there are too many.
@@ -110,7 +110,7 @@ impl Upstream {
             parent: None,
             interest: Interest::default(),
             fetches: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: Turns::default(),
             next_id: 0,
             routes: BTreeMap::new(),
             routed: VecDeque::new(),
@@ -193,7 +193,7 @@ impl Upstream {
     /// A fetch of the parent, if it may be asked now.
     pub(super) fn begin_fetch(&mut self, asker: Option<(LinkId, u32)>) -> Option<(LinkId, u32)> {
         let link = self.ready()?;
-        if !self.may_fetch() {
+        if asker.is_some() && !self.may_fetch() {
             return None;
         }
         let id = self.fresh_id();
@@ -201,21 +201,18 @@ impl Upstream {
         Some((link, id))
     }
 
+    /// Whether the parent may be asked for what a link wants.
     pub(super) fn may_fetch(&self) -> bool {
-        self.fetches.len() < FETCHES
+        self.fetches.len() < FETCHES - 1
     }
 
-    /// Has a link's fetch wait for its turn. Returns whether there is room for it.
-    pub(super) fn wait_to_fetch(&mut self, asker: (LinkId, u32)) -> bool {
-        let room = self.waiting.len() < FETCHES_WAITING;
-        if room {
-            self.waiting.push_back(asker);
-        }
-        room
+    /// Has a link's fetch wait for its turn.
+    pub(super) fn wait_to_fetch(&mut self, asker: (LinkId, u32)) {
+        self.waiting.push(asker);
     }
 
     pub(super) fn next_fetch(&mut self) -> Option<(LinkId, u32)> {
-        self.waiting.pop_front()
+        self.waiting.pop()
     }
 
     pub(super) fn fetch(&self, id: u32) -> Option<(LinkId, u32)> {
@@ -228,7 +225,7 @@ impl Upstream {
 
     /// Forgets for whom fetches were; their ids stay in use until the parent has answered.
     pub(super) fn forget_fetches_of(&mut self, link: LinkId) {
-        self.waiting.retain(|asker| asker.0 != link);
+        self.waiting.forget(Some(link));
         if self.ready().is_none() {
             let of_link = |asker: (LinkId, u32)| asker.0 == link;
             self.fetches.retain(|_, asker| !asker.is_some_and(of_link));
@@ -330,7 +327,8 @@ impl<S: Store> Node<S> {
         self.upstream.parent = None;
         self.upstream.interest.parent_lost();
         let fetches = mem::take(&mut self.upstream.fetches);
-        let waiting = mem::take(&mut self.upstream.waiting);
+        let mut waiting = mem::take(&mut self.upstream.waiting);
+        let waiting = std::iter::from_fn(|| waiting.pop());
         for (link, id) in fetches.into_values().flatten().chain(waiting) {
             self.end_fetch(link, id);
         }

@@ -8,6 +8,7 @@ use proto::{
 
 use super::super::Limits;
 use super::world::{World, hello};
+use crate::store::StoreId;
 
 /// A relay below an origin.
 fn pair() -> World {
@@ -354,9 +355,60 @@ fn fetches_that_wait_end_with_the_parent() {
     }
     world.settle();
     let asked = |frame: &&Frame| matches!(frame, Frame::Fetch { .. });
-    assert_eq!(world.clients[parent].heard.iter().filter(asked).count(), 48);
+    assert_eq!(world.clients[parent].heard.iter().filter(asked).count(), 47);
     world.leave(parent);
     world.settle();
     let ended = |frame: &&Frame| matches!(frame, Frame::CaughtUp { .. });
     assert_eq!(world.clients[reader].heard.iter().filter(ended).count(), 60);
+}
+
+#[test]
+fn one_link_does_not_keep_the_others_from_fetching_above() {
+    let mut world = World::new(&[Tier::Local]);
+    let parent = world.impostor(0, [9; 16]);
+    for _ in 0..65 {
+        let greedy = world.client(0);
+        for id in 0..64 {
+            let names = vec![world.name(9, id)];
+            world.say(greedy, &Frame::Fetch { id, names });
+        }
+    }
+    world.settle();
+    let late = world.client(0);
+    let names = vec![world.name(8, 0)];
+    world.say(
+        late,
+        &Frame::Fetch {
+            id: 1,
+            names: names.clone(),
+        },
+    );
+    let chunk = world.chunk(1, 0);
+    world.publish(late, std::slice::from_ref(&chunk));
+    world.settle();
+    let ended = |frame: &Frame| matches!(frame, Frame::CaughtUp { .. });
+    assert!(!world.clients[late].heard.iter().any(ended));
+    let asked = |world: &World, wanted: &[Name]| {
+        let mut heard = world.clients[parent].heard.iter();
+        heard.any(|frame| matches!(frame, Frame::Fetch { names, .. } if names == wanted))
+    };
+    // What the store has lost is asked for at once.
+    world.nodes[0].store().damage(chunk.name());
+    world.publish(late, std::slice::from_ref(&chunk));
+    world.settle();
+    assert!(asked(&world, &[chunk.name()]) && !asked(&world, &names));
+    // The late one has its turn when each of the others has had one (one answer mends the store).
+    let cursor = StoreId([9; 16]).cursor(0);
+    for at in 0..67 {
+        let mut heard = world.clients[parent].heard.iter();
+        let fetches = heard.by_ref().filter_map(|frame| match frame {
+            Frame::Fetch { id, .. } => Some(*id),
+            _ => None,
+        });
+        let id = fetches.collect::<Vec<_>>()[at];
+        let (cursor, live) = (cursor.clone(), true);
+        world.say(parent, &Frame::CaughtUp { id, cursor, live });
+        world.settle();
+    }
+    assert!(asked(&world, &names));
 }
