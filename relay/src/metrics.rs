@@ -57,6 +57,11 @@ pub fn render(status: &Status) -> String {
     }
     page.by_reason("chunks_refused_total", "Chunks refused", &counters.refused);
     page.by_reason(
+        "chunks_refused_above_total",
+        "Refusals of chunks by the relay above",
+        &counters.refused_above,
+    );
+    page.by_reason(
         "links_misbehaved_total",
         "Links closed for what the peer did",
         &counters.misbehaved,

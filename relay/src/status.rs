@@ -120,6 +120,9 @@ pub struct Counts {
     pub damaged: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Refusals of chunks by the parent, by reason.
+    #[serde(default)]
+    pub refused_above: BTreeMap<String, u64>,
     /// Links closed, by what the peer did.
     pub misbehaved: BTreeMap<String, u64>,
 }
@@ -248,6 +251,7 @@ fn counts(counters: &Counters) -> Counts {
         evicted: counters.evicted,
         damaged: counters.damaged,
         refused: by_word(&counters.refused),
+        refused_above: by_word(&counters.refused_above),
         misbehaved: by_word(&counters.misbehaved),
     }
 }

@@ -238,6 +238,8 @@ pub struct Counters {
     pub damaged: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<Refused, u64>,
+    /// Refusals of chunks by the parent, by reason.
+    pub refused_above: BTreeMap<Refused, u64>,
     /// Links closed, by what the peer did.
     pub misbehaved: BTreeMap<Misbehaved, u64>,
 }

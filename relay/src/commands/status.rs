@@ -144,6 +144,9 @@ fn text(status: &Status) -> String {
     for (reason, count) in &counters.refused {
         lines.push(format!("refused        {count} {reason}"));
     }
+    for (reason, count) in &counters.refused_above {
+        lines.push(format!("refused above  {count} {reason}"));
+    }
     for (reason, count) in &counters.misbehaved {
         lines.push(format!("misbehaved     {count} {reason}"));
     }

@@ -64,6 +64,14 @@ impl Parent {
         self.retry_at.get_or_insert(now.plus_millis(RETRY_MS));
     }
 
+    /// Has these go up again before anything else; what is here already and had been sent does not.
+    fn send_again(&mut self, names: impl IntoIterator<Item = Name>, last_sequence: u64) {
+        if mem::take(&mut self.live) {
+            self.position = last_sequence;
+        }
+        self.again.extend(names);
+    }
+
     /// The next chunks that have to go up: what goes again, then what has not been looked at.
     fn next_due(
         &mut self,
@@ -498,12 +506,9 @@ impl<S: Store> Node<S> {
             if reached >= goal || parent.in_flight.contains(&name) {
                 continue;
             }
-            if mem::take(&mut parent.live) {
-                parent.position = self.store.last_sequence();
-            }
-            if parent.again.len() < self.config.limits.in_flight {
-                parent.again.insert(name);
-            } else {
+            let room = parent.again.len() < self.config.limits.in_flight;
+            parent.send_again(room.then_some(name), self.store.last_sequence());
+            if !room {
                 parent.position = parent.position.min(sequence - 1);
             }
         }
@@ -543,6 +548,7 @@ impl<S: Store> Node<S> {
     }
 
     fn refused_above(&mut self, name: Name, reason: Refused) {
+        *self.counters.refused_above.entry(reason).or_default() += 1;
         if self.is_worth_telling(name, reason) {
             self.effects
                 .push_back(Effect::Note(Note::RefusedAbove { name, reason }));
@@ -594,10 +600,7 @@ impl<S: Store> Node<S> {
         else {
             return;
         };
-        if mem::take(&mut parent.live) {
-            parent.position = self.store.last_sequence();
-        }
-        parent.again.extend(&doubted);
+        parent.send_again(doubted.iter().copied(), self.store.last_sequence());
         parent.doubted = doubted;
         self.queue_upward();
     }
@@ -639,12 +642,10 @@ impl<S: Store> Node<S> {
             return;
         };
         parent.retry_at = None;
-        if mem::take(&mut parent.live) {
-            parent.position = self.store.last_sequence();
-        }
+        let refused = mem::take(&mut parent.refused);
+        parent.send_again(refused, self.store.last_sequence());
         let behind = mem::replace(&mut parent.refused_behind, u64::MAX);
         parent.position = parent.position.min(behind);
-        parent.again.append(&mut parent.refused);
         self.queue_upward();
     }
 
