@@ -5,7 +5,7 @@
 //! Source: docs/protocol.md, "Feed entry".
 
 use endpoint_secure_api::{Answer, ChannelId, Code, Command, Delivery, MessageId, TeamId};
-use proto::limits::{DAY_MS, MESSAGE_FRAGMENTS};
+use proto::limits::{MESSAGE_FRAGMENTS, MESSAGE_LIFE_MS};
 use proto::{Chunk, Fields, Name, split};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,8 +22,6 @@ use crate::store::history::{Kept, Sealed};
 use crate::store::{Kind, StoreError};
 use crate::team::{Team, channel_bytes};
 
-/// How long relays keep a message, in milliseconds: a year.
-const LIFE_MS: u64 = 365 * DAY_MS;
 /// Messages from behind fences that are kept, at most.
 const FENCED: usize = 4096;
 /// Numbers of a feed: 20 bits of the name.
@@ -248,7 +246,7 @@ impl Session {
                 "this device has written all its messages in that channel; use another channel",
             );
         }
-        self.sign_run(team, first, &parts, LIFE_MS)
+        self.sign_run(team, first, &parts, MESSAGE_LIFE_MS)
     }
 
     /// Signs the parts of an object under consecutive names.

@@ -45,6 +45,8 @@ pub const COMMIT_FRAGMENTS: usize = 1 << 8;
 pub const OBJECT_BYTES: usize = 64 * 1024 * 1024;
 /// The longest life of a key package, in milliseconds: 84 days.
 pub const KEY_PACKAGE_LIFE_MS: u64 = 84 * DAY_MS;
+/// The life that devices ask for their messages, in milliseconds: a year.
+pub const MESSAGE_LIFE_MS: u64 = 365 * DAY_MS;
 /// The longest life of any chunk, in milliseconds: 400 days.
 pub const LIFE_MS: u64 = 400 * DAY_MS;
 /// How far a chunk's expiry may lie beyond a limit because clocks differ, in milliseconds.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
-use crate::status::{CONNECTED, STANDING_BY, Status};
+use crate::status::{CONNECTED, Parent, STANDING_BY, Status};
 
 /// The media type of [`render`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -57,6 +57,11 @@ pub fn render(status: &Status) -> String {
     }
     page.by_reason("chunks_refused_total", "Chunks refused", &counters.refused);
     page.by_reason(
+        "chunks_refused_above_total",
+        "Refusals of chunks by the relay above",
+        &counters.refused_above,
+    );
+    page.by_reason(
         "links_misbehaved_total",
         "Links closed for what the peer did",
         &counters.misbehaved,
@@ -64,19 +69,14 @@ pub fn render(status: &Status) -> String {
     page.0
 }
 
-fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 13] {
+fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 14] {
     // Two entries of the configuration may lead to the same relay.
     let relays = |state: &str| {
         let parents = status.parents.iter().filter(|p| p.state == state);
         let relays: BTreeSet<_> = parents.map(|parent| &parent.relay).collect();
         relays.len() as u64
     };
-    let in_flight = status
-        .parents
-        .iter()
-        .map(|p| p.in_flight)
-        .max()
-        .unwrap_or(0);
+    let most = |of: fn(&Parent) -> usize| status.parents.iter().map(of).max().unwrap_or(0) as u64;
     [
         (
             "ready",
@@ -98,7 +98,12 @@ fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 13] {
         (
             "parent_in_flight_chunks",
             "Sent up and not answered",
-            in_flight as u64,
+            most(|parent| parent.in_flight),
+        ),
+        (
+            "parent_left_out_prefixes",
+            "Prefixes wanted below that are too many to ask for above",
+            most(|parent| parent.left_out),
         ),
         ("links", "Links from below", status.links as u64),
         (

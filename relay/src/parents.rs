@@ -5,7 +5,7 @@
 //! are made, watched and handed to the node by [`keep`]. Sources: docs/protocol.md, "Finding relays";
 //! the staggered attempts are those of RFC 8305, section 5.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::{PublicKey, Tier};
 
@@ -124,8 +124,14 @@ impl Parents {
         }
     }
 
-    /// The relays that there are now. Links to others live on until they end by themselves.
-    pub fn offer(&mut self, ranks: &BTreeMap<PublicKey, Rank>, now_ms: u64) {
+    /// The relays that there are now. Links to others live on until they end by themselves, but those
+    /// to relays that have lost the user's trust end.
+    pub fn offer(
+        &mut self,
+        ranks: &BTreeMap<PublicKey, Rank>,
+        lost: &BTreeSet<PublicKey>,
+        now_ms: u64,
+    ) {
         for (key, relay) in &mut self.relays {
             relay.gone = !ranks.contains_key(key);
             if relay.gone && relay.link == Link::Dialling {
@@ -135,6 +141,13 @@ impl Parents {
         self.relays.retain(|_, relay| {
             !relay.gone || matches!(relay.link, Link::Up { .. } | Link::Leaving)
         });
+        let ends = |key: &PublicKey, relay: &mut Relay| relay.gone && lost.contains(key);
+        for (key, _) in self.relays.extract_if(.., ends) {
+            if self.active == Some(key) {
+                self.active = None;
+            }
+            self.actions.push_back(Action::Drop(key));
+        }
         for (key, rank) in ranks {
             let relay = self.relays.entry(*key).or_insert(Relay {
                 rank: *rank,
@@ -145,17 +158,6 @@ impl Parents {
                 gone: false,
             });
             relay.rank = *rank;
-        }
-        self.decide(now_ms);
-    }
-
-    /// Ends the links to relays that are not there any more.
-    pub fn end_others(&mut self, now_ms: u64) {
-        for (key, _) in self.relays.extract_if(.., |_, relay| relay.gone) {
-            if self.active == Some(key) {
-                self.active = None;
-            }
-            self.actions.push_back(Action::Drop(key));
         }
         self.decide(now_ms);
     }
@@ -424,7 +426,7 @@ mod tests {
             let ranks = (0..)
                 .zip(relays)
                 .map(|(order, (key, _))| (*key, rank(order)));
-            world.parents.offer(&ranks.collect(), 0);
+            world.parents.offer(&ranks.collect(), &BTreeSet::new(), 0);
             world.act();
             world
         }
@@ -576,7 +578,7 @@ mod tests {
             order: 0,
         };
         let ranks: BTreeMap<_, _> = relays.iter().map(|(key, _)| (*key, rank)).collect();
-        world.parents.offer(&ranks, 0);
+        world.parents.offer(&ranks, &BTreeSet::new(), 0);
         world.act();
         assert_eq!(world.dials, 1);
         world.run(300);
@@ -585,7 +587,8 @@ mod tests {
         assert_eq!(world.dials, DIALS as u32);
         let mut one = World::new(&[]);
         one.refuses.push(NEAR);
-        one.parents.offer(&BTreeMap::from([(NEAR, rank)]), 0);
+        one.parents
+            .offer(&BTreeMap::from([(NEAR, rank)]), &BTreeSet::new(), 0);
         one.act();
         one.run(60_000);
         assert!((12..30).contains(&one.dials), "{}", one.dials);
@@ -599,9 +602,11 @@ mod tests {
             tier: Tier::Cloud,
             order: 0,
         };
-        world
-            .parents
-            .offer(&BTreeMap::from([(CLOUD, rank)]), world.now_ms);
+        world.parents.offer(
+            &BTreeMap::from([(CLOUD, rank)]),
+            &[ORIGIN].into(),
+            world.now_ms,
+        );
         world.run(10_000);
         assert_eq!(world.parents.active(), Some(NEAR));
         world.lose(NEAR);
@@ -621,15 +626,14 @@ mod tests {
             order: 0,
         };
         let left = BTreeMap::from([(CLOUD, rank)]);
-        world.parents.offer(&left, world.now_ms);
-        world.parents.end_others(world.now_ms);
+        world.parents.offer(&left, &[NEAR].into(), world.now_ms);
         world.act();
         assert_eq!(world.up, [CLOUD]);
         assert_eq!(world.parents.active(), Some(CLOUD));
         world.run(20_000);
         assert_eq!(world.up, [CLOUD]);
-        world.parents.offer(&BTreeMap::new(), world.now_ms);
-        world.parents.end_others(world.now_ms);
+        let both = [NEAR, CLOUD].into();
+        world.parents.offer(&BTreeMap::new(), &both, world.now_ms);
         world.act();
         assert_eq!((world.parents.active(), world.up), (None, Vec::new()));
     }

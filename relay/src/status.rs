@@ -79,6 +79,9 @@ pub struct Parent {
     pub reach: Option<String>,
     /// Prefixes subscribed at it.
     pub subscriptions: usize,
+    /// Prefixes wanted below that it is not asked for, because they are too many for it.
+    #[serde(default)]
+    pub left_out: usize,
     /// Chunks sent to it that it has not answered.
     pub in_flight: usize,
     /// Why it is away, as far as is known: the last attempt's failure, one line.
@@ -117,6 +120,9 @@ pub struct Counts {
     pub damaged: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Refusals of chunks by the parent, by reason.
+    #[serde(default)]
+    pub refused_above: BTreeMap<String, u64>,
     /// Links closed, by what the peer did.
     pub misbehaved: BTreeMap<String, u64>,
 }
@@ -209,6 +215,7 @@ fn away(place: &str, error: Option<&str>) -> Parent {
         tier: None,
         reach: None,
         subscriptions: 0,
+        left_out: 0,
         in_flight: 0,
         error: error.map(str::to_owned),
     }
@@ -229,6 +236,7 @@ fn linked(place: &str, relay: &Up, used: Option<&ParentSnapshot>) -> Parent {
         tier: Some(relay.tier.word().into()),
         reach: greeted.map(|used| used.reach.word().into()),
         subscriptions: used.map_or(0, |used| used.subscriptions),
+        left_out: used.map_or(0, |used| used.left_out),
         in_flight: used.map_or(0, |used| used.in_flight),
         ..away(place, None)
     }
@@ -243,6 +251,7 @@ fn counts(counters: &Counters) -> Counts {
         evicted: counters.evicted,
         damaged: counters.damaged,
         refused: by_word(&counters.refused),
+        refused_above: by_word(&counters.refused_above),
         misbehaved: by_word(&counters.misbehaved),
     }
 }

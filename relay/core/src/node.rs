@@ -238,6 +238,8 @@ pub struct Counters {
     pub damaged: u64,
     /// Chunks refused, by reason.
     pub refused: BTreeMap<Refused, u64>,
+    /// Refusals of chunks by the parent, by reason.
+    pub refused_above: BTreeMap<Refused, u64>,
     /// Links closed, by what the peer did.
     pub misbehaved: BTreeMap<Misbehaved, u64>,
 }
@@ -258,19 +260,6 @@ enum Work {
     Walk,
 }
 
-impl Work {
-    /// The link that has asked for it; `None` for our own at the parent.
-    fn whose(self) -> Option<LinkId> {
-        match self {
-            Self::Subscription(link, _)
-            | Self::Fetch(link, _)
-            | Self::Answer(link)
-            | Self::Wish(link, _) => Some(link),
-            Self::Upward | Self::Interest | Self::Walk => None,
-        }
-    }
-}
-
 /// One node of the tree.
 pub struct Node<S> {
     config: Config,
@@ -282,7 +271,7 @@ pub struct Node<S> {
     pages: Pages,
     feed: Feed,
     upstream: Upstream,
-    work: Turns,
+    work: Turns<Work>,
     effects: VecDeque<Effect>,
     counters: Counters,
     /// Live subscriptions that have got chunks since their last resume mark.
@@ -380,6 +369,7 @@ impl<S: Store> Node<S> {
         if self.upstream.retry_at().is_some_and(|at| at <= self.now) {
             self.resume_upward();
         }
+        self.share_interest();
         if self.sweep_at <= self.now {
             self.sweep();
         }
@@ -404,10 +394,14 @@ impl<S: Store> Node<S> {
         if !self.work.is_empty() || self.feed.is_due() {
             return Some(self.now);
         }
-        [self.marks_at, self.upstream.retry_at(), Some(self.sweep_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        let upstream = &self.upstream;
+        let timers = [
+            self.marks_at,
+            upstream.retry_at(),
+            upstream.interest.share_at(),
+            Some(self.sweep_at),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// The next thing to do outside.
@@ -516,7 +510,7 @@ impl<S: Store> Node<S> {
         if self.upstream.link() == Some(link)
             && let Some(key) = self.upstream.key()
         {
-            self.upstream.interest.parent_left(key);
+            self.upstream.interest.parent_left(key, self.now);
         }
         self.close(link, Closed::Left);
     }
@@ -636,6 +630,7 @@ impl<S: Store> Node<S> {
             self.marks_at = self.marks_at.map(|_| now);
             self.sweep_at = now.plus_millis(SWEEP_MS);
             self.upstream.retry_now(now);
+            self.upstream.interest.share_now(now);
         }
         self.now = now;
     }
@@ -651,6 +646,7 @@ impl<S: Store> Node<S> {
     fn sweep(&mut self) {
         self.grants.expire(self.now);
         self.send_doubted();
+        self.ask_wider();
         match self.store.expire(self.now, SWEEP_CHUNKS) {
             Ok(removed) => {
                 self.pages.clear();

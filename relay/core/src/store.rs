@@ -180,6 +180,12 @@ pub struct Damage {
     pub count: u64,
 }
 
+/// Whether a chunk is kept until it expires, whatever room there is: a grant or a record, on which trust
+/// in other chunks rests.
+pub fn is_kept(name: Name) -> bool {
+    matches!(name.path(), Path::Grant | Path::Record)
+}
+
 /// On whose account a chunk is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
@@ -363,7 +369,7 @@ pub trait Store {
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Removes the oldest chunks, `limit` at most, until there are no more than `bytes` of them.
-    /// Grants and records stay, and what has to go up. Says how many were removed. When nothing may go
+    /// What [`is_kept`] stays, and what has to go up. Says how many were removed. When nothing may go
     /// it costs a look at an index, whatever the store holds.
     ///
     /// # Errors

@@ -108,6 +108,12 @@ fn text(status: &Status) -> String {
             _ => parent.place.clone(),
         };
         lines.push(format!("parent         {place} {what}"));
+        if parent.left_out > 0 {
+            let left_out = parent.left_out;
+            lines.push(format!(
+                "left out       {left_out} prefixes wanted below, too many to ask for above"
+            ));
+        }
     }
     let (store, counters) = (&status.store, &status.counters);
     lines.extend([
@@ -137,6 +143,9 @@ fn text(status: &Status) -> String {
     }
     for (reason, count) in &counters.refused {
         lines.push(format!("refused        {count} {reason}"));
+    }
+    for (reason, count) in &counters.refused_above {
+        lines.push(format!("refused above  {count} {reason}"));
     }
     for (reason, count) in &counters.misbehaved {
         lines.push(format!("misbehaved     {count} {reason}"));

@@ -2,11 +2,12 @@
 //! configuration (docs/operations.md, "Limits").
 
 use proto::Prefix;
+use proto::limits::{LIFE_MS, MESSAGE_LIFE_MS};
 use relay_core::{Limits, Retention};
 use serde::{Deserialize, Serialize};
 
-/// What a device's message asks for: endpoint-secure's `feed`, a year.
-const MESSAGE_LIFE_SECONDS: u64 = 31_536_000;
+/// What a device's message asks for.
+const MESSAGE_LIFE_SECONDS: u64 = MESSAGE_LIFE_MS / 1000;
 
 /// The `[limits]` table. The defaults are those of [`Limits`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +78,7 @@ impl LimitsTable {
         let outstanding = Limits::default().outstanding_bytes;
         let checks = [
             (
-                (1..=proto::limits::LIFE_MS / 1000).contains(&self.chunk_life_seconds),
+                (1..=LIFE_MS / 1000).contains(&self.chunk_life_seconds),
                 "chunk_life_seconds must be from 1 to 34560000",
             ),
             (
@@ -105,7 +106,7 @@ impl LimitsTable {
                 "chunk_life_seconds is below 31536000 (365 days), for which messages ask: they are \
                  refused (TooLongLived), and so are revocations of devices",
             ),
-            life if life < proto::limits::LIFE_MS / 1000 => Some(
+            life if life < LIFE_MS / 1000 => Some(
                 "chunk_life_seconds is below 34560000 (400 days), for which revocations of devices \
                  ask: they are refused (TooLongLived)",
             ),

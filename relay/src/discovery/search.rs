@@ -94,6 +94,10 @@ pub struct Search {
     plan: Plan,
     domains: BTreeMap<usize, Answer>,
     found: BTreeMap<String, Found>,
+    /// As it was when relays were offered last.
+    trust: Trust,
+    /// Relays that have lost the user's trust since they were offered.
+    lost: BTreeSet<PublicKey>,
 }
 
 /// Searches for as long as it is polled: offers the relays that may be used, and tells of the others.
@@ -121,21 +125,8 @@ pub async fn search(
     });
     let mut search = Search::new(plan);
     let mut trusted = true;
-    let mut before = trust.borrow().clone();
-    let mut changes = 0;
     loop {
-        let (candidates, unknown) = {
-            let trust = trust.borrow_and_update();
-            if *trust != before {
-                before.clone_from(&trust);
-                changes += 1;
-            }
-            search.judge(&trust)
-        };
-        let found = Offer {
-            candidates,
-            trust: changes,
-        };
+        let (found, unknown) = search.offer(&trust.borrow_and_update());
         offer.send_if_modified(|old| std::mem::replace(old, found.clone()) != found);
         let changed = unknown.iter().filter(|it| it.standing == Standing::Changed);
         let changed = changed.map(ToString::to_string).collect();
@@ -234,7 +225,7 @@ impl Search {
         if self.found.len() < FOUND {
             return true;
         }
-        let configured = self.configured();
+        let configured = keys(&self.named(trust).0);
         let worth = |found: &Found| match self.verdict(found, trust, &configured) {
             Verdict::Unknown => 0,
             // Somebody has to be told of it.
@@ -248,21 +239,6 @@ impl Search {
         other.is_some_and(|name| self.found.remove(&name).is_some())
     }
 
-    /// The keys that the configuration names, and its domains.
-    fn configured(&self) -> BTreeSet<PublicKey> {
-        let mut keys = BTreeSet::new();
-        for (index, upstream) in self.plan.upstreams.iter().enumerate() {
-            match upstream {
-                Upstream::Relay(address) => drop(keys.insert(address.key)),
-                Upstream::Domain { key, .. } => {
-                    let answer = self.domains.get(&index);
-                    keys.extend(answer.iter().flat_map(|answer| answer.keys(*key)));
-                }
-            }
-        }
-        keys
-    }
-
     /// Not we ourselves; and of devices, only the one with the smallest key is everybody's parent.
     fn is_above(&self, found: &Found) -> bool {
         match self.plan.own {
@@ -272,8 +248,43 @@ impl Search {
         }
     }
 
+    /// The relays that may be used from now on, and those that somebody has to judge.
+    pub fn offer(&mut self, trust: &Trust) -> (Offer, Vec<Stranger>) {
+        let (candidates, strangers) = self.judge(trust);
+        if self.trust != *trust {
+            let before = std::mem::replace(&mut self.trust, trust.clone());
+            self.lost.extend(keys(&self.judge(&before).0));
+            // One that is not found now may have a link from before.
+            let pins = before.pins.iter().map(|pin| pin.key);
+            let pinned = |key: &PublicKey| trust.pins.iter().any(|pin| pin.key == *key);
+            self.lost.extend(pins.filter(|key| !pinned(key)));
+            self.lost.extend(&trust.refused);
+        }
+        let used = keys(&candidates);
+        self.lost.retain(|key| !used.contains(key));
+        let lost = self.lost.clone();
+        (Offer { candidates, lost }, strangers)
+    }
+
     /// The relays that may be used, and those that somebody has to judge.
     pub fn judge(&self, trust: &Trust) -> (Vec<Candidate>, Vec<Stranger>) {
+        let (mut candidates, mut strangers) = self.named(trust);
+        let configured = keys(&candidates);
+        for found in self.found.values() {
+            let verdict = self.verdict(found, trust, &configured);
+            let places = found.places.iter().cloned();
+            self.admit(
+                (&found.name, found.advert.key, verdict),
+                (places.collect(), rank(found.advert.tier, FOUND_ORDER)),
+                trust,
+                (&mut candidates, &mut strangers),
+            );
+        }
+        (candidates, strangers)
+    }
+
+    /// The same of those that the configuration names, and its domains.
+    fn named(&self, trust: &Trust) -> (Vec<Candidate>, Vec<Stranger>) {
         let mut candidates = Vec::new();
         let mut strangers = Vec::new();
         for (index, upstream) in self.plan.upstreams.iter().enumerate() {
@@ -295,31 +306,15 @@ impl Search {
                 }
             }
         }
-        let configured: BTreeSet<PublicKey> = candidates.iter().map(|it| it.address.key).collect();
-        for found in self.found.values() {
-            let verdict = self.verdict(found, trust, &configured);
-            let places = found.places.iter().cloned();
-            self.admit(
-                (&found.name, found.advert.key, verdict),
-                (places.collect(), rank(found.advert.tier, FOUND_ORDER)),
-                trust,
-                (&mut candidates, &mut strangers),
-            );
-        }
         (candidates, strangers)
     }
 
     /// Whether one who was heard on the local network may be used.
     fn verdict(&self, found: &Found, trust: &Trust, configured: &BTreeSet<PublicKey>) -> Verdict {
-        let key = found.advert.key;
-        match trust.pins.judge(&found.name, key) {
-            // A person's word goes before the origin's.
-            Verdict::Unknown if trust.refused.contains(&key) => Verdict::Unknown,
-            Verdict::Unknown if configured.contains(&key) || self.is_recorded(&found.advert) => {
-                Verdict::Pinned
-            }
-            other => other,
-        }
+        let (name, key) = (&found.name, found.advert.key);
+        verdict((name, key), trust, || {
+            configured.contains(&key) || self.is_recorded(&found.advert)
+        })
     }
 
     /// Whether one of our origins says that it is its relay.
@@ -348,10 +343,7 @@ impl Search {
                 continue;
             };
             // Somebody has named the domain: what it says is good for the first contact. A pin is better.
-            let verdict = match trust.pins.judge(&relay.name, key) {
-                Verdict::Unknown => Verdict::Pinned,
-                other => other,
-            };
+            let verdict = verdict((&relay.name, key), trust, || true);
             let places = relay.addresses.iter().map(SocketAddr::to_string);
             self.admit(
                 (&relay.name, key, verdict),
@@ -391,6 +383,19 @@ impl Search {
             standing,
         });
     }
+}
+
+/// Whether a relay that was found may be used, if somebody else vouches for it or not: a person's word
+/// goes before anybody's.
+fn verdict((name, key): (&str, PublicKey), trust: &Trust, vouched: impl Fn() -> bool) -> Verdict {
+    match trust.pins.judge(name, key) {
+        Verdict::Unknown if !trust.refused.contains(&key) && vouched() => Verdict::Pinned,
+        other => other,
+    }
+}
+
+fn keys(candidates: &[Candidate]) -> BTreeSet<PublicKey> {
+    candidates.iter().map(|it| it.address.key).collect()
 }
 
 fn rank(tier: Tier, order: u16) -> Rank {
@@ -558,6 +563,11 @@ mod tests {
         let (used, _) = search.judge(&Trust::default());
         let places: Vec<_> = used.iter().map(|it| it.address.place.as_str()).collect();
         assert_eq!(places, ["10.0.0.1:1", "10.0.0.2:1"]);
+        let refused = Trust {
+            refused: [key(1)].into(),
+            ..Trust::default()
+        };
+        assert_eq!(search.judge(&refused), (Vec::new(), Vec::new()));
         let (used, asked) = search.judge(&pinned("a.example.org:1", 2));
         assert!(used.is_empty());
         assert_eq!(asked[0].standing, Standing::Changed);
@@ -570,5 +580,37 @@ mod tests {
         foreign.origins = vec![key(7)];
         search.domains.insert(0, foreign);
         assert!(search.judge(&Trust::default()).0.is_empty());
+    }
+
+    #[test]
+    fn who_has_lost_trust_is_told_apart_from_who_is_not_found() {
+        let mut search = searching(&[]);
+        let mut trust = pinned("ward", 1);
+        for (name, byte) in [("ward", 1), ("attic", 2)] {
+            search.hear(heard(name, byte, Tier::Local), &trust);
+        }
+        let lost = |search: &mut Search, trust: &Trust| search.offer(trust).0.lost;
+        assert!(lost(&mut search, &trust).is_empty());
+        // Another one is pinned while it is not found.
+        search.hear(Heard::Gone("ward".into()), &trust);
+        let both: Vec<Pin> = [("ward", 1), ("attic", 2)]
+            .map(|(name, byte)| Pin {
+                name: name.into(),
+                key: key(byte),
+            })
+            .into();
+        trust.pins = both.iter().cloned().collect();
+        assert!(lost(&mut search, &trust).is_empty());
+        // It loses its pin meanwhile, and that is not forgotten when nothing else changes.
+        trust.pins = both[1..].iter().cloned().collect();
+        for _ in 0..2 {
+            assert_eq!(lost(&mut search, &trust), [key(1)].into());
+        }
+        trust.pins = both.into_iter().collect();
+        search.hear(heard("ward", 1, Tier::Local), &trust);
+        assert!(lost(&mut search, &trust).is_empty());
+        trust.pins = Pins::default();
+        trust.refused = [key(2), key(3)].into();
+        assert_eq!(lost(&mut search, &trust), [1, 2, 3].map(key).into());
     }
 }

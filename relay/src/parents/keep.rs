@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::{PublicKey, Signer, Tier};
+use proto::{PublicKey, Signer};
 use relay_core::Role;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -31,30 +31,14 @@ pub struct Candidate {
     pub rank: Rank,
 }
 
-impl Candidate {
-    /// The relays of a configuration, in their order.
-    pub fn configured(addresses: &[RelayAddress]) -> Vec<Self> {
-        let rank = |order| Rank {
-            tier: Tier::Cloud,
-            order,
-        };
-        let candidate = |(order, address): (u16, &RelayAddress)| Self {
-            address: address.clone(),
-            rank: rank(order),
-        };
-        (0..).zip(addresses).map(candidate).collect()
-    }
-}
-
 /// The relays that may be used now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offer {
     /// All of them.
     pub candidates: Vec<Candidate>,
-    /// How often the user's trust has changed. A link to a relay that is only not found any more may
-    /// live on; one to a relay that has lost the user's trust must not, and nobody else is able to tell
-    /// the two apart when a relay can say itself that it is gone.
-    pub trust: u64,
+    /// Those that have lost the user's trust. A link to a relay that is only not found any more may live
+    /// on; one to these must not.
+    pub lost: BTreeSet<PublicKey>,
 }
 
 enum Outcome {
@@ -85,7 +69,6 @@ struct Shell<'a> {
     connector: Connector,
     parents: Parents,
     places: BTreeMap<PublicKey, Vec<RelayAddress>>,
-    trust: u64,
     began: Instant,
     tasks: BTreeMap<PublicKey, Task>,
     running: JoinSet<()>,
@@ -114,7 +97,6 @@ pub async fn keep(
         connector: Connector::new(own.clone()),
         parents: Parents::new(u64::from_ne_bytes(seed)),
         places: BTreeMap::new(),
-        trust: 0,
         began: Instant::now(),
         tasks: BTreeMap::new(),
         running: JoinSet::new(),
@@ -179,10 +161,7 @@ impl Shell<'_> {
         self.places = places;
         self.above
             .send_modify(|above| above.only(|key| ranks.contains_key(key)));
-        self.parents.offer(&ranks, self.now_ms());
-        if std::mem::replace(&mut self.trust, offer.trust) != offer.trust {
-            self.parents.end_others(self.now_ms());
-        }
+        self.parents.offer(&ranks, &offer.lost, self.now_ms());
         for key in moved {
             self.parents.hasten(key, self.now_ms());
         }

@@ -377,7 +377,7 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relay_core::store::{Insert, conformance};
+    use relay_core::store::{Insert, conformance, is_kept};
 
     #[test]
     fn it_conforms() {
@@ -421,6 +421,23 @@ mod tests {
         assert_eq!(store.evict(0, 9), Ok(1));
         assert_eq!(store.get(chunks[1].name()), Ok(None));
         assert_eq!(store.examine(|_, _| {}), Ok(true));
+    }
+
+    #[test]
+    fn what_is_kept_is_what_may_not_be_evicted() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = concat!(
+            "SELECT ",
+            evictable!(),
+            " FROM (SELECT ?1 AS name, 0 AS upward)"
+        );
+        let mut query = connection.prepare(sql).unwrap();
+        for (app, path) in (0..=2u128).flat_map(|app| (0..=255).map(move |path| (app, path))) {
+            let name = Name(7 << 104 | app << 96 | path << 88 | 7);
+            let key = name.to_bytes();
+            let evictable: bool = query.query_row([key.as_slice()], |row| row.get(0)).unwrap();
+            assert_eq!(evictable, !is_kept(name), "{app} {path}");
+        }
     }
 
     fn batch(chunks: &[Chunk]) -> Batch {

@@ -1,6 +1,6 @@
 //! FETCH: chunks by name, once. What is not here is asked of the parent, once, and passed on
 //! (docs/protocol.md, "FETCH"). The parent is asked for a few at a time, because it closes a link that
-//! asks for more than it allows.
+//! asks for more than it allows; links have their turns.
 
 use std::collections::BTreeSet;
 
@@ -66,6 +66,9 @@ impl<S: Store> Node<S> {
         }
         fetch.done = end;
         let finished = end == fetch.names.len();
+        if finished {
+            fetch.names = Vec::new();
+        }
         let all_here = fetch.missing.is_empty();
         self.send_fetched(link, id, &found);
         if !finished {
@@ -84,11 +87,15 @@ impl<S: Store> Node<S> {
         }
     }
 
-    /// Has the parent asked for what is missing here, now or when it has answered others.
+    /// Has the parent asked for what is missing here, now or when it has answered others. Returns whether
+    /// there is a parent.
     fn fetch_above(&mut self, link: LinkId, id: u32) -> bool {
-        let waits = self.upstream.ready().is_some() && self.upstream.wait_to_fetch((link, id));
+        if self.upstream.ready().is_none() {
+            return false;
+        }
+        self.upstream.wait_to_fetch((link, id));
         self.send_fetches();
-        waits
+        true
     }
 
     fn send_fetches(&mut self) {

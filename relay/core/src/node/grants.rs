@@ -45,6 +45,8 @@ pub(super) struct Grants {
     origins: BTreeMap<OriginId, PublicKey>,
     held: BTreeMap<GrantId, Held>,
     endings: BTreeMap<Name, Ending>,
+    /// The records that are stored, revocations or not, with their expiry.
+    records: BTreeMap<(OriginId, u32), BTreeMap<Name, Timestamp>>,
     /// Of each organisation the grants that the origin gave it, with their subscription bits.
     firsts: BTreeMap<(OriginId, u32), BTreeMap<GrantId, u8>>,
     /// How many are held of each organisation.
@@ -58,6 +60,7 @@ impl Grants {
             origins: BTreeMap::new(),
             held: BTreeMap::new(),
             endings: BTreeMap::new(),
+            records: BTreeMap::new(),
             firsts: BTreeMap::new(),
             counts: BTreeMap::new(),
             capacity,
@@ -79,6 +82,7 @@ impl Grants {
         self.origins = origins.iter().map(|key| (key.origin_id(), *key)).collect();
         self.held.clear();
         self.endings.clear();
+        self.records.clear();
         self.firsts.clear();
         self.counts.clear();
         for origin in self.origins.clone().into_keys() {
@@ -125,6 +129,8 @@ impl Grants {
 
     /// Takes note of a stored record: grants that it ends fill no names any more.
     pub(super) fn end(&mut self, chunk: &Chunk) {
+        let records = self.records.entry(organisation(chunk)).or_default();
+        records.insert(chunk.name(), chunk.expiry());
         let Some(revocation) = Revocation::decode(chunk) else {
             return;
         };
@@ -251,9 +257,24 @@ impl Grants {
 
     /// Whether one more grant of an organisation may be held: none can fill the table for all.
     fn has_room(&self, organisation: (OriginId, u32)) -> bool {
-        let share = (self.capacity / SHARE).max(SHARE_LEAST);
         let own = self.counts.get(&organisation).copied().unwrap_or(0);
-        self.held.len() < self.capacity && own < share
+        self.held.len() < self.capacity && own < self.share()
+    }
+
+    /// Whether one more record of an organisation may be stored, beside so many that will be: nothing
+    /// makes room for others by dropping records.
+    pub(super) fn has_room_for_record(
+        &self,
+        organisation: (OriginId, u32),
+        waiting: usize,
+    ) -> bool {
+        let stored = self.records.get(&organisation).map_or(0, BTreeMap::len);
+        stored + waiting < self.share()
+    }
+
+    /// Grants that an organisation may have, and records.
+    fn share(&self) -> usize {
+        (self.capacity / SHARE).max(SHARE_LEAST)
     }
 
     /// Whether a chunk is a grant that is held: it is not verified again.
@@ -369,6 +390,10 @@ impl Grants {
             self.forget(&chunk, id);
         }
         self.endings.retain(|_, ending| ending.expiry > now);
+        self.records.retain(|_, records| {
+            records.retain(|_, expiry| *expiry > now);
+            !records.is_empty()
+        });
     }
 }
 
@@ -383,8 +408,8 @@ impl Ending {
     }
 }
 
-/// Whom a grant of the origin is for.
-fn organisation(chunk: &Chunk) -> (OriginId, u32) {
+/// Whose chunk it is.
+pub(super) fn organisation(chunk: &Chunk) -> (OriginId, u32) {
     let place = chunk.name().place();
     (place.origin, place.org)
 }

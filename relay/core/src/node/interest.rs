@@ -3,12 +3,14 @@
 //!
 //! The parent is asked for the union of what is wanted, each part once. It closes a link that asks for
 //! more than it allows, so that when too many prefixes are wanted it is asked for shorter ones that
-//! cover them: more comes than is wanted, and nothing is missing.
+//! cover them: more comes than is wanted. Where it does not allow those, each link below has the same
+//! share of what it is asked for, and the rest is left out, and counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use proto::{Frame, Order, Prefix, PublicKey, Start};
+use proto::{Frame, Order, Prefix, PublicKey, Start, Timestamp};
 
+use super::link::Link;
 use super::subscriptions::ORG_BITS;
 use super::{LinkId, Node, Work};
 use crate::store::{Store, StoreId};
@@ -18,8 +20,16 @@ use crate::store::{Store, StoreId};
 const ASKED: usize = 1024;
 /// Prefixes that the parent is asked for at all, where shorter ones are not allowed.
 const MOST: usize = 2 * ASKED;
+/// Prefixes looked at to share the parent among links, for each millisecond until that is done again: a
+/// few hundredths of the time.
+const LOOKS_PER_MS: u64 = 256;
 /// Prefixes wanted at which the parent is asked for just these again.
 const FEW: usize = ASKED / 2;
+/// How long a parent that would not be asked for short prefixes is not asked for them again, in
+/// milliseconds: it may be told otherwise.
+const UNWILLING_MS: u64 = 3_600_000;
+/// Parents remembered that would not.
+const UNWILLING: usize = 64;
 /// The leading bits of a name that say its origin.
 pub(super) const ORIGIN_BITS: u8 = 24;
 
@@ -34,6 +44,15 @@ enum Width {
 }
 
 impl Width {
+    /// As wide as a prefix that stands for longer ones.
+    fn of(prefix: Prefix) -> Self {
+        if prefix.bits() < ORG_BITS {
+            Self::Origins
+        } else {
+            Self::Orgs
+        }
+    }
+
     fn wider(self) -> Option<Self> {
         match self {
             Self::Exact => Some(Self::Orgs),
@@ -71,13 +90,21 @@ struct Wanted {
 #[derive(Default)]
 pub(super) struct Interest {
     wanted: BTreeMap<Prefix, Wanted>,
-    /// What the parent is to be asked for, unless another of these covers it, and for how many.
+    /// What the parent would be asked for, if there is room for all, and for how many.
     asked: BTreeMap<Prefix, u32>,
     width: Width,
-    /// Whether something is wanted that found no place among `asked`.
-    left_out: bool,
-    /// A parent that ended the link when it was asked for prefixes as short as these.
-    unwilling: Option<(PublicKey, Width)>,
+    /// Those that have room, when not all have, and how many have none.
+    shared: BTreeSet<Prefix>,
+    left_out: usize,
+    /// When it may be worked out again who has room, after it took long, and whether somebody waits
+    /// for that.
+    rests_until: Option<Timestamp>,
+    waits: bool,
+    /// Parents that ended the link instead of answering when they were asked for prefixes as short as
+    /// these, and when.
+    unwilling: BTreeMap<PublicKey, (Width, Timestamp)>,
+    /// Subscriptions at the parent to prefixes that only stand for longer ones, unanswered so far.
+    unanswered: BTreeMap<u32, Width>,
     /// What the parent has been asked for.
     subscribed: BTreeMap<Prefix, u32>,
     prefixes: BTreeMap<u32, Prefix>,
@@ -95,35 +122,61 @@ impl Interest {
         self.subscribed.len()
     }
 
+    /// The number of prefixes that are wanted and have no room at the parent.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// When [`Node::share_interest`] has something to do.
+    pub(super) fn share_at(&self) -> Option<Timestamp> {
+        self.rests_until.filter(|_| self.waits)
+    }
+
+    /// The clock was set back.
+    pub(super) fn share_now(&mut self, now: Timestamp) {
+        self.rests_until = self.rests_until.map(|_| now);
+    }
+
     pub(super) fn parent_lost(&mut self) {
+        self.left_out = 0;
+        self.waits = false;
         self.subscribed.clear();
         self.prefixes.clear();
+        self.unanswered.clear();
         self.queued = false;
     }
 
-    /// The parent has said goodbye: perhaps because of what it was asked for.
-    pub(super) fn parent_left(&mut self, key: PublicKey) {
-        if self.width > Width::Exact {
-            self.unwilling = Some((key, self.width));
+    /// The parent has said goodbye: because of what it was asked for, if it has not answered that.
+    pub(super) fn parent_left(&mut self, key: PublicKey, now: Timestamp) {
+        let Some(width) = self.unanswered.values().max() else {
+            return;
+        };
+        if self.unwilling.len() >= UNWILLING {
+            let oldest = self.unwilling.iter().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.unwilling.remove(&oldest));
         }
+        self.unwilling.insert(key, (*width, now));
     }
 
-    fn widest(&self, parent: Option<PublicKey>) -> Width {
-        match self.unwilling {
-            Some((key, width)) if Some(key) == parent => width.narrower(),
+    /// The parent has answered a subscription.
+    pub(super) fn answered(&mut self, id: u32) {
+        self.unanswered.remove(&id);
+    }
+
+    fn widest(&self, parent: Option<PublicKey>, now: Timestamp) -> Width {
+        let unwilling = parent.and_then(|parent| self.unwilling.get(&parent));
+        match unwilling {
+            Some((width, at)) if *at <= now && now.since(*at) < UNWILLING_MS => width.narrower(),
             _ => Width::Origins,
         }
     }
 
-    /// Puts a prefix among those to be asked for, and says under which one it stands there.
-    fn ask(&mut self, prefix: Option<Prefix>) -> Option<Prefix> {
-        let prefix = prefix?;
-        if self.asked.len() >= MOST && !self.asked.contains_key(&prefix) {
-            self.left_out = true;
-            return None;
+    /// Puts a prefix among those to be asked for.
+    fn ask(&mut self, prefix: Option<Prefix>) {
+        if let Some(prefix) = prefix {
+            *self.asked.entry(prefix).or_default() += 1;
         }
-        *self.asked.entry(prefix).or_default() += 1;
-        Some(prefix)
     }
 
     fn drop(&mut self, prefix: Prefix) {
@@ -148,6 +201,33 @@ impl Interest {
         }
         goal
     }
+
+    /// What of too long a goal the parent is asked for: in turns one prefix of each link. Says how many
+    /// prefixes were looked at, too.
+    fn share<'a>(
+        &self,
+        goal: &BTreeSet<Prefix>,
+        links: impl Iterator<Item = &'a Link>,
+    ) -> (BTreeSet<Prefix>, usize) {
+        let mut shared = BTreeSet::new();
+        let mut looks = goal.len();
+        let own = links.map(|link| link.subscriptions.values());
+        let mut waiting: VecDeque<_> = own.collect();
+        while shared.len() < MOST
+            && let Some(mut own) = waiting.pop_front()
+        {
+            let new = own.by_ref().find_map(|subscription| {
+                looks += 1;
+                let asked = self.wanted.get(&subscription.prefix)?.asked?;
+                let covers = goal.range(..=asked).next_back()?;
+                shared.insert(*covers).then_some(())
+            });
+            if new.is_some() {
+                waiting.push_back(own);
+            }
+        }
+        (shared, looks)
+    }
 }
 
 impl<S: Store> Node<S> {
@@ -161,13 +241,11 @@ impl<S: Store> Node<S> {
         let interest = &mut self.upstream.interest;
         let wanted = Wanted {
             subscriptions: 1,
-            asked: interest.ask(asked),
+            asked,
         };
+        interest.ask(asked);
         interest.wanted.insert(prefix, wanted);
-        let (many, width) = (interest.asked.len() > ASKED, interest.width);
-        if many && width < self.widest() {
-            self.ask_anew(width);
-        }
+        self.ask_wider();
         self.queue_interest();
     }
 
@@ -187,16 +265,14 @@ impl<S: Store> Node<S> {
         }
         let width = interest.width;
         if width > Width::Exact && interest.wanted.len() <= FEW {
-            interest.unwilling = None;
             self.ask_anew(Width::Exact);
-        } else if interest.left_out && interest.asked.len() + FEW <= MOST {
-            self.ask_anew(width);
         }
         self.queue_interest();
     }
 
     fn widest(&self) -> Width {
-        self.upstream.interest.widest(self.upstream.key())
+        let parent = self.upstream.key();
+        self.upstream.interest.widest(parent, self.now)
     }
 
     /// What the parent is asked for because a prefix is wanted: nothing, if a grant that has come since
@@ -227,7 +303,7 @@ impl<S: Store> Node<S> {
         let mut width = Some(width.min(widest));
         while let Some(now) = width {
             let interest = &mut self.upstream.interest;
-            (interest.width, interest.left_out) = (now, false);
+            interest.width = now;
             interest.asked.clear();
             width = now.wider().filter(|wider| *wider <= widest);
             let most = if width.is_some() { ASKED } else { usize::MAX };
@@ -244,7 +320,6 @@ impl<S: Store> Node<S> {
         }
         let placed = wanted.into_iter().map(|(prefix, wanted)| {
             let asked = self.ask_for(prefix);
-            let asked = asked.filter(|asked| self.upstream.interest.asked.contains_key(asked));
             (prefix, Wanted { asked, ..wanted })
         });
         let placed = placed.collect();
@@ -255,6 +330,15 @@ impl<S: Store> Node<S> {
     /// The parent may be asked now: it has been asked for nothing yet.
     pub(super) fn ask_parent(&mut self) {
         self.ask_anew(Width::Exact);
+    }
+
+    /// Asks for shorter prefixes where there are too many, if the parent may allow them by now.
+    pub(super) fn ask_wider(&mut self) {
+        let interest = &self.upstream.interest;
+        let (many, width) = (interest.asked.len() > ASKED, interest.width);
+        if many && width < self.widest() {
+            self.ask_anew(width);
+        }
     }
 
     /// Other origins are served than before.
@@ -269,12 +353,49 @@ impl<S: Store> Node<S> {
         }
     }
 
+    /// What the parent is to be asked for: for a while as it was worked out before, when that has taken
+    /// long.
+    fn fair_goal(&mut self) -> BTreeSet<Prefix> {
+        let interest = &mut self.upstream.interest;
+        let crowded = interest.asked.len() > MOST;
+        interest.waits = crowded && interest.rests_until.is_some_and(|until| self.now < until);
+        if interest.waits {
+            let wanted = |prefix: &&Prefix| interest.asked.contains_key(*prefix);
+            return interest.shared.iter().filter(wanted).copied().collect();
+        }
+        interest.left_out = 0;
+        let goal = interest.goal();
+        if goal.len() <= MOST {
+            return goal;
+        }
+        let below = self.links.values().filter(|link| link.is_below());
+        let (shared, looks) = interest.share(&goal, below);
+        interest.left_out = goal.len() - shared.len();
+        interest.shared.clone_from(&shared);
+        let rest = looks as u64 / LOOKS_PER_MS;
+        interest.rests_until = Some(self.now.plus_millis(rest));
+        shared
+    }
+
+    /// Works out who has room at the parent, when that had to wait.
+    pub(super) fn share_interest(&mut self) {
+        if self
+            .upstream
+            .interest
+            .share_at()
+            .is_some_and(|at| at <= self.now)
+        {
+            self.upstream.interest.waits = false;
+            self.queue_interest();
+        }
+    }
+
     /// Ends subscriptions at the parent and begins others until it yields what it is to be asked for,
     /// as far as there is room on the link.
     pub(super) fn serve_interest(&mut self) {
-        let interest = &mut self.upstream.interest;
-        interest.queued = false;
-        let goal = interest.goal();
+        self.upstream.interest.queued = false;
+        let goal = self.fair_goal();
+        let interest = &self.upstream.interest;
         let kept = interest.subscribed.keys().copied();
         let ends: Vec<Prefix> = kept.filter(|prefix| !goal.contains(prefix)).collect();
         let new = |prefix: &Prefix| !interest.subscribed.contains_key(prefix);
@@ -313,8 +434,13 @@ impl<S: Store> Node<S> {
             self.queue_walk();
         }
         let id = self.upstream.fresh_id();
-        self.upstream.interest.subscribed.insert(prefix, id);
-        self.upstream.interest.prefixes.insert(id, prefix);
+        let interest = &mut self.upstream.interest;
+        interest.subscribed.insert(prefix, id);
+        interest.prefixes.insert(id, prefix);
+        if !interest.wanted.contains_key(&prefix) {
+            let width = Width::of(prefix);
+            interest.unanswered.insert(id, width);
+        }
         self.send(
             link,
             &Frame::Subscribe {
@@ -343,6 +469,7 @@ impl<S: Store> Node<S> {
             return;
         };
         self.upstream.interest.prefixes.remove(&id);
+        self.upstream.interest.answered(id);
         if let Some(walk) = self.upstream.walk() {
             walk.drop_prefix(prefix);
         }

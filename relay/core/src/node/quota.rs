@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Chunk, Path, Refused, Tier, Timestamp};
+use proto::{Chunk, OriginId, Path, Refused, Tier, Timestamp};
 
 use super::Node;
-use crate::store::{Account, Store, Usage};
+use super::grants::organisation;
+use crate::store::{Account, Store, Usage, is_kept};
 
 /// What the commit that is being made adds to accounts.
 #[derive(Default)]
 pub(super) struct Pending {
     byte_seconds: BTreeMap<Account, u64>,
+    records: BTreeMap<(OriginId, u32), usize>,
     bytes: u64,
 }
 
@@ -27,6 +29,12 @@ impl<S: Store> Node<S> {
         let above = most > 0 && self.store.bytes() + pending.bytes + bytes > most;
         if above && (self.stuck || self.config.tier == Tier::Origin) {
             return Err(Refused::StoreFull);
+        }
+        let organisation = organisation(chunk);
+        let records = pending.records.get(&organisation).copied().unwrap_or(0);
+        let record = chunk.name().path() == Path::Record;
+        if record && !self.grants.has_room_for_record(organisation, records) {
+            return Err(Refused::Quota);
         }
         let own = Usage::of(chunk.encoded().len(), chunk.expiry()).byte_seconds(self.now);
         for account in Account::of(chunk.name(), chunk.grant()) {
@@ -45,6 +53,9 @@ impl<S: Store> Node<S> {
             *pending.byte_seconds.entry(account).or_default() += own;
         }
         pending.bytes += bytes;
+        if record {
+            *pending.records.entry(organisation).or_default() += 1;
+        }
         Ok(())
     }
 
@@ -77,7 +88,7 @@ impl<S: Store> Node<S> {
     /// When a chunk is dropped here if it need not go up: by the retention of the longest prefix.
     /// Grants and records stay, because what others may do is known by them.
     pub(super) fn until(&self, chunk: &Chunk) -> Timestamp {
-        if matches!(chunk.name().path(), Path::Grant | Path::Record) {
+        if is_kept(chunk.name()) {
             return chunk.expiry();
         }
         let rules = self.config.limits.retention.iter();

@@ -37,6 +37,8 @@ pub struct ParentSnapshot {
     pub reach: Tier,
     /// Prefixes subscribed at it.
     pub subscriptions: usize,
+    /// Prefixes wanted below that it is not asked for, because they are too many for it.
+    pub left_out: usize,
     /// Chunks sent to it that it has not answered.
     pub in_flight: usize,
 }

@@ -8,15 +8,48 @@ use super::{LinkId, Work};
 /// Whose work it is; `None` for our own at the parent.
 type Whose = Option<LinkId>;
 
-#[derive(Default)]
-pub(super) struct Turns {
-    waiting: BTreeMap<Whose, VecDeque<Work>>,
+/// What somebody waits for.
+pub(super) trait Turn: PartialEq {
+    fn whose(&self) -> Whose;
+}
+
+impl Turn for Work {
+    /// The link that has asked for it.
+    fn whose(&self) -> Whose {
+        match self {
+            Self::Subscription(link, _)
+            | Self::Fetch(link, _)
+            | Self::Answer(link)
+            | Self::Wish(link, _) => Some(*link),
+            Self::Upward | Self::Interest | Self::Walk => None,
+        }
+    }
+}
+
+/// A fetch of a link.
+impl Turn for (LinkId, u32) {
+    fn whose(&self) -> Whose {
+        Some(self.0)
+    }
+}
+
+pub(super) struct Turns<T> {
+    waiting: BTreeMap<Whose, VecDeque<T>>,
     /// Those who wait, the next one first.
     order: VecDeque<Whose>,
 }
 
-impl Turns {
-    pub(super) fn push(&mut self, work: Work) {
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<T: Turn> Turns<T> {
+    pub(super) fn push(&mut self, work: T) {
         let whose = work.whose();
         let waiting = self.waiting.entry(whose).or_default();
         if waiting.is_empty() {
@@ -25,7 +58,7 @@ impl Turns {
         waiting.push_back(work);
     }
 
-    pub(super) fn pop(&mut self) -> Option<Work> {
+    pub(super) fn pop(&mut self) -> Option<T> {
         let whose = self.order.pop_front()?;
         let waiting = self.waiting.get_mut(&whose)?;
         let work = waiting.pop_front();
@@ -42,7 +75,7 @@ impl Turns {
     }
 
     /// Drops a piece of work that need not be done any more.
-    pub(super) fn remove(&mut self, work: Work) {
+    pub(super) fn remove(&mut self, work: T) {
         let whose = work.whose();
         let Some(waiting) = self.waiting.get_mut(&whose) else {
             return;

@@ -11,18 +11,18 @@ use proto::{Chunk, Cursor, Frame, Name, Outcome, PublicKey, Refused, Tier, Times
 
 use super::interest::Interest;
 use super::reconcile::Walk;
+use super::turns::Turns;
 use super::{Effect, LinkId, Node, Note, ParentSnapshot, Role, Work};
 use crate::store::{Progress, ResumePoint, Store, StoreError, StoreId, Stored};
 
 /// How long a chunk waits that the parent could not take for now, in milliseconds.
 const RETRY_MS: u64 = 5_000;
 /// Fetches that the parent has not answered. With the wishes of a reconciliation, 16 at most, they are
-/// as many as a relay allows a link by default.
+/// as many as a relay allows a link by default. One of them is our own: what mends the store does not
+/// wait for what others want.
 const FETCHES: usize = 48;
 /// Chunks by which we see whether a parent still refuses what it refused for good.
 const DOUBTED: usize = 64;
-/// Fetches of links that wait for their turn; those beyond get what is here.
-const FETCHES_WAITING: usize = 4096;
 
 /// The parent, while there is a link to it.
 struct Parent {
@@ -64,6 +64,14 @@ impl Parent {
         self.retry_at.get_or_insert(now.plus_millis(RETRY_MS));
     }
 
+    /// Has these go up again before anything else; what is here already and had been sent does not.
+    fn send_again(&mut self, names: impl IntoIterator<Item = Name>, last_sequence: u64) {
+        if mem::take(&mut self.live) {
+            self.position = last_sequence;
+        }
+        self.again.extend(names);
+    }
+
     /// The next chunks that have to go up: what goes again, then what has not been looked at.
     fn next_due(
         &mut self,
@@ -96,7 +104,7 @@ pub(super) struct Upstream {
     /// For whom: a fetch of a link, or `None` for ourselves.
     fetches: BTreeMap<u32, Option<(LinkId, u32)>>,
     /// Fetches of links that the parent is asked for when it has answered others.
-    waiting: VecDeque<(LinkId, u32)>,
+    waiting: Turns<(LinkId, u32)>,
     next_id: u32,
     routes: BTreeMap<Name, Vec<LinkId>>,
     /// Names in the order in which they were routed, so that the oldest goes when there are too many.
@@ -110,7 +118,7 @@ impl Upstream {
             parent: None,
             interest: Interest::default(),
             fetches: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: Turns::default(),
             next_id: 0,
             routes: BTreeMap::new(),
             routed: VecDeque::new(),
@@ -139,6 +147,7 @@ impl Upstream {
             tier: parent.hello.map(|(tier, _)| tier),
             reach: parent.reach,
             subscriptions: self.interest.len(),
+            left_out: self.interest.left_out(),
             in_flight: parent.in_flight.len(),
         })
     }
@@ -192,7 +201,7 @@ impl Upstream {
     /// A fetch of the parent, if it may be asked now.
     pub(super) fn begin_fetch(&mut self, asker: Option<(LinkId, u32)>) -> Option<(LinkId, u32)> {
         let link = self.ready()?;
-        if !self.may_fetch() {
+        if asker.is_some() && !self.may_fetch() {
             return None;
         }
         let id = self.fresh_id();
@@ -200,21 +209,18 @@ impl Upstream {
         Some((link, id))
     }
 
+    /// Whether the parent may be asked for what a link wants.
     pub(super) fn may_fetch(&self) -> bool {
-        self.fetches.len() < FETCHES
+        self.fetches.len() < FETCHES - 1
     }
 
-    /// Has a link's fetch wait for its turn. Returns whether there is room for it.
-    pub(super) fn wait_to_fetch(&mut self, asker: (LinkId, u32)) -> bool {
-        let room = self.waiting.len() < FETCHES_WAITING;
-        if room {
-            self.waiting.push_back(asker);
-        }
-        room
+    /// Has a link's fetch wait for its turn.
+    pub(super) fn wait_to_fetch(&mut self, asker: (LinkId, u32)) {
+        self.waiting.push(asker);
     }
 
     pub(super) fn next_fetch(&mut self) -> Option<(LinkId, u32)> {
-        self.waiting.pop_front()
+        self.waiting.pop()
     }
 
     pub(super) fn fetch(&self, id: u32) -> Option<(LinkId, u32)> {
@@ -227,7 +233,7 @@ impl Upstream {
 
     /// Forgets for whom fetches were; their ids stay in use until the parent has answered.
     pub(super) fn forget_fetches_of(&mut self, link: LinkId) {
-        self.waiting.retain(|asker| asker.0 != link);
+        self.waiting.forget(Some(link));
         if self.ready().is_none() {
             let of_link = |asker: (LinkId, u32)| asker.0 == link;
             self.fetches.retain(|_, asker| !asker.is_some_and(of_link));
@@ -329,7 +335,8 @@ impl<S: Store> Node<S> {
         self.upstream.parent = None;
         self.upstream.interest.parent_lost();
         let fetches = mem::take(&mut self.upstream.fetches);
-        let waiting = mem::take(&mut self.upstream.waiting);
+        let mut waiting = mem::take(&mut self.upstream.waiting);
+        let waiting = std::iter::from_fn(|| waiting.pop());
         for (link, id) in fetches.into_values().flatten().chain(waiting) {
             self.end_fetch(link, id);
         }
@@ -347,6 +354,7 @@ impl<S: Store> Node<S> {
             .parent
             .as_ref()
             .and_then(|parent| parent.hello);
+        self.upstream.interest.answered(id);
         let prefix = self.upstream.interest.prefix(id);
         if let (Some((_, upstream)), Some(prefix)) = (hello, prefix) {
             let walk = self.upstream.walk();
@@ -498,12 +506,9 @@ impl<S: Store> Node<S> {
             if reached >= goal || parent.in_flight.contains(&name) {
                 continue;
             }
-            if mem::take(&mut parent.live) {
-                parent.position = self.store.last_sequence();
-            }
-            if parent.again.len() < self.config.limits.in_flight {
-                parent.again.insert(name);
-            } else {
+            let room = parent.again.len() < self.config.limits.in_flight;
+            parent.send_again(room.then_some(name), self.store.last_sequence());
+            if !room {
                 parent.position = parent.position.min(sequence - 1);
             }
         }
@@ -543,6 +548,7 @@ impl<S: Store> Node<S> {
     }
 
     fn refused_above(&mut self, name: Name, reason: Refused) {
+        *self.counters.refused_above.entry(reason).or_default() += 1;
         if self.is_worth_telling(name, reason) {
             self.effects
                 .push_back(Effect::Note(Note::RefusedAbove { name, reason }));
@@ -594,10 +600,7 @@ impl<S: Store> Node<S> {
         else {
             return;
         };
-        if mem::take(&mut parent.live) {
-            parent.position = self.store.last_sequence();
-        }
-        parent.again.extend(&doubted);
+        parent.send_again(doubted.iter().copied(), self.store.last_sequence());
         parent.doubted = doubted;
         self.queue_upward();
     }
@@ -639,12 +642,10 @@ impl<S: Store> Node<S> {
             return;
         };
         parent.retry_at = None;
-        if mem::take(&mut parent.live) {
-            parent.position = self.store.last_sequence();
-        }
+        let refused = mem::take(&mut parent.refused);
+        parent.send_again(refused, self.store.last_sequence());
         let behind = mem::replace(&mut parent.refused_behind, u64::MAX);
         parent.position = parent.position.min(behind);
-        parent.again.append(&mut parent.refused);
         self.queue_upward();
     }
 

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Chunk, Cursor, Name, Path, Prefix, Span, Tier, Timestamp};
+use proto::{Chunk, Cursor, Name, Prefix, Span, Tier, Timestamp};
 
 use super::{
     Account, Batch, Damage, Direction, Held, Insert, Page, Progress, Put, Scan, Store, StoreError,
-    StoreId, Stored, Usage,
+    StoreId, Stored, Usage, is_kept,
 };
 
 /// Sequence numbers that one scan looks at, at most.
@@ -338,8 +338,7 @@ impl Store for MemoryStore {
 
     fn evict(&mut self, bytes: u64, limit: usize) -> Result<usize, StoreError> {
         self.evictions += 1;
-        let kept = |name: Name| matches!(name.path(), Path::Grant | Path::Record);
-        let free = |row: &Row| !row.upward && !kept(row.chunk.name());
+        let free = |row: &Row| !row.upward && !is_kept(row.chunk.name());
         let free = self.tables.rows.iter().filter(|(_, row)| free(row));
         let oldest: Vec<u64> = free.map(|(sequence, _)| *sequence).take(limit).collect();
         let mut removed = 0;

@@ -9,9 +9,8 @@ pub(super) const BEFORE: i64 = 2;
 /// How long another program may hold the file before we give up, in milliseconds.
 const BUSY_MS: u64 = 2000;
 
-/// The rows that may be evicted: those that need not go up, but for grants and records (paths 7 and 8
-/// of application 1), on which trust in other chunks rests. An index over them answers at once when
-/// there are none.
+/// The rows that may be evicted: those that need not go up, but for what `relay_core::store::is_kept`
+/// (paths 7 and 8 of application 1). An index over them answers at once when there are none.
 macro_rules! evictable {
     () => {
         "upward = 0 AND substr(name, 4, 2) <> x'0107' AND substr(name, 4, 2) <> x'0108'"

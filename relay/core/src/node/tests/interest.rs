@@ -8,6 +8,7 @@ use proto::{
 
 use super::super::Limits;
 use super::world::{World, hello};
+use crate::store::StoreId;
 
 /// A relay below an origin.
 fn pair() -> World {
@@ -165,6 +166,47 @@ fn a_parent_that_allows_no_short_prefixes_is_not_asked_for_them_again() {
 }
 
 #[test]
+fn a_parent_that_stops_is_asked_for_short_prefixes_again() {
+    let mut world = pair();
+    let teams: Vec<Prefix> = (0..5000).map(|number| team(&world, 1, number)).collect();
+    let clients = ask(&mut world, &teams);
+    let organisation = [Prefix::of(world.team().first(), 58)];
+    assert_eq!(above(&world), organisation);
+    let now = world.now;
+    world.nodes[0].stop(now);
+    world.settle();
+    assert!(cut_off(&world));
+    world.restart(0, false);
+    world.join(1, 0);
+    world.settle();
+    assert_eq!(above(&world), organisation);
+    let chunk = world.chunk(1, 0);
+    assert!(comes(&mut world, clients[0], &chunk));
+}
+
+#[test]
+fn a_parent_that_left_without_an_answer_is_asked_for_short_prefixes_after_an_hour() {
+    let mut world = World::new(&[Tier::Origin, Tier::Local]);
+    let parent = world.impostor(1, [9; 16]);
+    let teams: Vec<Prefix> = (0..5000).map(|number| team(&world, 1, number)).collect();
+    ask(&mut world, &teams);
+    let organisation = Prefix::of(world.team().first(), 58);
+    let shorter = |world: &World, parent: usize| {
+        let heard = &world.clients[parent].heard;
+        let asked = |frame: &Frame| matches!(frame, Frame::Subscribe { prefix, .. } if *prefix == organisation);
+        heard.iter().any(asked)
+    };
+    assert!(shorter(&world, parent));
+    let reason = "because".into();
+    world.say(parent, &Frame::Close { reason });
+    let again = world.impostor(1, [9; 16]);
+    world.settle();
+    assert!(!shorter(&world, again));
+    world.wait(3_600_000);
+    assert!(shorter(&world, again));
+}
+
+#[test]
 fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too_short() {
     let mut world = pair();
     let place = Place {
@@ -203,25 +245,69 @@ fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too
     assert!(comes(&mut world, reader, &chunk));
 }
 
-#[test]
-fn what_finds_no_place_above_gets_one_when_others_go() {
+/// A pair where nothing shorter than a team's path may be asked for.
+fn narrow_pair() -> World {
     let limits = Limits {
         prefix_bits: 78,
         ..Limits::default()
     };
     let mut world = World::with_limits(&[Tier::Origin, Tier::Local], &limits);
     world.join(1, 0);
-    let teams: Vec<Prefix> = (10..5010).map(|number| team(&world, 1, number)).collect();
-    let clients = ask(&mut world, &teams);
+    world
+}
+
+fn left_out(world: &World) -> usize {
+    let parent = world.nodes[1].snapshot().parent;
+    parent.map_or(0, |parent| parent.left_out)
+}
+
+#[test]
+fn one_link_leaves_the_others_their_share_of_the_parent() {
+    let mut world = narrow_pair();
+    // The prefixes that one link wants stand in front of the others', and behind them.
+    let teams = (10..2058).chain(10_000..12_048);
+    let teams: Vec<Prefix> = teams.map(|number| team(&world, 1, number)).collect();
+    let greedy = ask(&mut world, &teams);
+    let shared = teams[7];
+    let modest: Vec<Prefix> = (5000..5020).map(|number| team(&world, 1, number)).collect();
+    let reader = ask(&mut world, &modest)[0];
+    world.subscribe(reader, 99, shared, Start::All);
+    world.wait(1000);
+    let asked = above(&world);
+    assert_eq!((cut_off(&world), asked.len()), (false, 2048));
+    assert!(
+        modest
+            .iter()
+            .chain([&shared])
+            .all(|one| asked.contains(one))
+    );
+    assert_eq!(left_out(&world), 4096 + 20 - 2048);
+    // What one link has left another one gets.
+    world.leave(reader);
+    world.wait(1000);
+    let asked = above(&world);
+    assert_eq!((asked.len(), left_out(&world)), (2048, 2048));
+    assert!(asked.iter().all(|one| teams.contains(one)));
+    world.leave(greedy[0]);
+    world.wait(1000);
+    assert_eq!((above(&world), left_out(&world)), (vec![], 0));
+}
+
+#[test]
+fn who_has_room_above_is_not_worked_out_all_the_time() {
+    let mut world = narrow_pair();
+    let teams: Vec<Prefix> = (10..40_010).map(|number| team(&world, 1, number)).collect();
+    ask(&mut world, &teams);
+    (0..3).for_each(|_| world.wait(1000));
     let late = world.client(1);
-    world.subscribe(late, 1, team(&world, 2, 2), Start::All);
-    world.settle();
-    assert_eq!((cut_off(&world), above(&world).len()), (false, 2048));
-    for client in clients {
-        world.leave(client);
+    for number in 0..2 {
+        world.subscribe(late, number, team(&world, 2, number), Start::All);
+        world.settle();
     }
-    world.settle();
-    assert_eq!(above(&world), [team(&world, 2, 2)]);
+    let has = |world: &World, number| above(world).contains(&team(world, 2, number));
+    assert!(has(&world, 0) && !has(&world, 1));
+    world.wait(1000);
+    assert!(has(&world, 1));
 }
 
 #[test]
@@ -269,9 +355,60 @@ fn fetches_that_wait_end_with_the_parent() {
     }
     world.settle();
     let asked = |frame: &&Frame| matches!(frame, Frame::Fetch { .. });
-    assert_eq!(world.clients[parent].heard.iter().filter(asked).count(), 48);
+    assert_eq!(world.clients[parent].heard.iter().filter(asked).count(), 47);
     world.leave(parent);
     world.settle();
     let ended = |frame: &&Frame| matches!(frame, Frame::CaughtUp { .. });
     assert_eq!(world.clients[reader].heard.iter().filter(ended).count(), 60);
+}
+
+#[test]
+fn one_link_does_not_keep_the_others_from_fetching_above() {
+    let mut world = World::new(&[Tier::Local]);
+    let parent = world.impostor(0, [9; 16]);
+    for _ in 0..65 {
+        let greedy = world.client(0);
+        for id in 0..64 {
+            let names = vec![world.name(9, id)];
+            world.say(greedy, &Frame::Fetch { id, names });
+        }
+    }
+    world.settle();
+    let late = world.client(0);
+    let names = vec![world.name(8, 0)];
+    world.say(
+        late,
+        &Frame::Fetch {
+            id: 1,
+            names: names.clone(),
+        },
+    );
+    let chunk = world.chunk(1, 0);
+    world.publish(late, std::slice::from_ref(&chunk));
+    world.settle();
+    let ended = |frame: &Frame| matches!(frame, Frame::CaughtUp { .. });
+    assert!(!world.clients[late].heard.iter().any(ended));
+    let asked = |world: &World, wanted: &[Name]| {
+        let mut heard = world.clients[parent].heard.iter();
+        heard.any(|frame| matches!(frame, Frame::Fetch { names, .. } if names == wanted))
+    };
+    // What the store has lost is asked for at once.
+    world.nodes[0].store().damage(chunk.name());
+    world.publish(late, std::slice::from_ref(&chunk));
+    world.settle();
+    assert!(asked(&world, &[chunk.name()]) && !asked(&world, &names));
+    // The late one has its turn when each of the others has had one (one answer mends the store).
+    let cursor = StoreId([9; 16]).cursor(0);
+    for at in 0..67 {
+        let mut heard = world.clients[parent].heard.iter();
+        let fetches = heard.by_ref().filter_map(|frame| match frame {
+            Frame::Fetch { id, .. } => Some(*id),
+            _ => None,
+        });
+        let id = fetches.collect::<Vec<_>>()[at];
+        let (cursor, live) = (cursor.clone(), true);
+        world.say(parent, &Frame::CaughtUp { id, cursor, live });
+        world.settle();
+    }
+    assert!(asked(&world, &names));
 }

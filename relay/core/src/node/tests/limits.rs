@@ -2,7 +2,7 @@
 
 use proto::{
     Chunk, Fields, Frame, Grant, GrantId, Limits as GrantLimits, Name, Path, Pattern, Prefix,
-    Refused, Rule, Signer, Start, Tier, Verbs,
+    Refused, Revocation, Rule, Signer, Start, Tier, Verbs,
 };
 
 use super::super::{Closed, Limits, Retention};
@@ -192,6 +192,38 @@ fn an_origin_refuses_above_its_size_and_drops_nothing() {
     world.settle();
     assert_eq!(world.held(0).len(), 1);
     assert_eq!(world.nodes[0].counters().expired, held as u64);
+}
+
+#[test]
+fn an_organisation_has_a_quota_of_records_that_nothing_evicts() {
+    let limits = Limits {
+        grants: 8,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(&[Tier::Origin], &limits);
+    let writer = world.client(0);
+    let issuer = (GrantId::of(&world.registration.grant), &world.founder());
+    let end = world.now.plus_millis(HOUR);
+    let record = |number, end| Revocation::Device(number).sign(world.place(), end, issuer);
+    let records = (0..1030).filter_map(|number| record(number, end));
+    let records: Vec<Chunk> = records.collect();
+    let late = record(2000, end.plus_millis(HOUR)).unwrap();
+    world.publish(writer, &records[..1000]);
+    world.settle();
+    world.restart(0, true);
+    let writer = world.client(0);
+    world.publish(writer, &records[1000..]);
+    world.publish(writer, std::slice::from_ref(&late));
+    world.settle();
+    let counters = world.nodes[0].counters();
+    assert_eq!(counters.refused.get(&Refused::Quota), Some(&7));
+    // Their number falls with time.
+    world.now = end;
+    world.wait(60_000);
+    world.publish(writer, std::slice::from_ref(&late));
+    world.settle();
+    let outcomes = world.clients[writer].outcomes(late.name());
+    assert_eq!(outcomes.last(), Some(&STORED(Tier::Origin)));
 }
 
 #[test]

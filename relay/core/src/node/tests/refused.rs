@@ -35,6 +35,9 @@ fn a_parent_that_is_mended_gets_what_it_refused() {
         // No busy loop: a few go with each sweep.
         let sent = (sent_up(&world, &chunks[0]), sent_up(&world, &chunks[199]));
         assert_eq!(sent, (3, 1));
+        // All and the grant; 64 of them go again with each of two sweeps.
+        let refused = &world.nodes[1].counters().refused_above;
+        assert_eq!(refused.get(&Refused::UnknownOrigin), Some(&(201 + 2 * 64)));
         let origin = world.origin.public_key();
         serve(&mut world, vec![origin]);
         if reconnects {
