@@ -102,6 +102,7 @@ fn values_in_code() -> Vec<(&'static str, u64)> {
         ("COMMIT_FRAGMENTS", limits::COMMIT_FRAGMENTS as u64),
         ("OBJECT_BYTES", limits::OBJECT_BYTES as u64),
         ("KEY_PACKAGE_LIFE_MS", limits::KEY_PACKAGE_LIFE_MS),
+        ("MESSAGE_LIFE_MS", limits::MESSAGE_LIFE_MS),
         ("LIFE_MS", limits::LIFE_MS),
         ("CLOCK_SKEW_MS", limits::CLOCK_SKEW_MS),
         ("DAY_MS", limits::DAY_MS),
