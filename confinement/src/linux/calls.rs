@@ -109,6 +109,10 @@ const A_THREAD: When = When::Bits(0, libc::CLONE_THREAD as u64, libc::CLONE_THRE
 const NO_NAMESPACE: When = When::Bits(0, 0x7e02_0000, 0);
 const STREAM: When = When::Bits(1, 0xf, libc::SOCK_STREAM as u64);
 const DATAGRAM: When = When::Bits(1, 0xf, libc::SOCK_DGRAM as u64);
+/// What a family has for a kind by itself: TCP for streams, UDP for datagrams.
+const ITS_OWN: When = When::Is(2, 0);
+const TCP: When = When::Is(2, libc::IPPROTO_TCP as u64);
+const UDP: When = When::Is(2, libc::IPPROTO_UDP as u64);
 const UNIX: u64 = libc::AF_UNIX as u64;
 const INET: u64 = libc::AF_INET as u64;
 const INET6: u64 = libc::AF_INET6 as u64;
@@ -179,7 +183,8 @@ const TIME: Group = Group {
     ],
 };
 
-// SQLite's files, keys and logs. Landlock decides which; fcntl cannot hand signals to others.
+// SQLite's files, keys and logs. Landlock decides which; fcntl cannot hand signals to others. Nothing
+// that changes a file's mode, owner or times: Landlock does not look at it, nor at how a file was opened.
 const FILES: Group = Group {
     calls: calls![
         SYS_openat,
@@ -203,8 +208,6 @@ const FILES: Group = Group {
         SYS_ftruncate,
         SYS_fallocate,
         SYS_flock,
-        SYS_fchmod,
-        SYS_fchown,
         SYS_unlinkat,
         SYS_mkdirat,
         SYS_renameat,
@@ -213,7 +216,6 @@ const FILES: Group = Group {
         SYS_getdents64,
         SYS_getcwd,
         SYS_fstatfs,
-        SYS_utimensat,
         SYS_umask,
         SYS_dup,
         SYS_fcntl[When::Is(1, libc::F_GETFD as u64)],
@@ -295,10 +297,14 @@ const READINESS: Group = Group {
 // socket pairs for tokio's own signals, of the kind that can never be connected to somebody else.
 const NETWORK: Group = Group {
     calls: calls![
-        SYS_socket[When::Is(0, INET), STREAM],
-        SYS_socket[When::Is(0, INET), DATAGRAM],
-        SYS_socket[When::Is(0, INET6), STREAM],
-        SYS_socket[When::Is(0, INET6), DATAGRAM],
+        SYS_socket[When::Is(0, INET), STREAM, ITS_OWN],
+        SYS_socket[When::Is(0, INET), STREAM, TCP],
+        SYS_socket[When::Is(0, INET), DATAGRAM, ITS_OWN],
+        SYS_socket[When::Is(0, INET), DATAGRAM, UDP],
+        SYS_socket[When::Is(0, INET6), STREAM, ITS_OWN],
+        SYS_socket[When::Is(0, INET6), STREAM, TCP],
+        SYS_socket[When::Is(0, INET6), DATAGRAM, ITS_OWN],
+        SYS_socket[When::Is(0, INET6), DATAGRAM, UDP],
         SYS_socket[When::Is(0, NETLINK), When::Is(2, libc::NETLINK_ROUTE as u64)],
         SYS_socketpair[When::Is(0, UNIX), STREAM],
         SYS_connect,
@@ -341,7 +347,8 @@ const TERMINAL: Group = Group {
     ],
 };
 
-// The display server, shared memory with it, the graphics card, fonts and caches.
+// The display server, shared memory with it, the graphics card, fonts and caches. No segments of System
+// V: whoever guesses the number of one has it, and X11 draws without.
 const DISPLAY: Group = Group {
     calls: calls![
         SYS_socket[When::Is(0, UNIX)],
@@ -356,10 +363,6 @@ const DISPLAY: Group = Group {
         SYS_sendmmsg,
         SYS_recvmmsg,
         SYS_memfd_create,
-        SYS_shmget,
-        SYS_shmat,
-        SYS_shmdt,
-        SYS_shmctl,
         SYS_msync,
         SYS_mincore,
         SYS_mlock2,
@@ -372,31 +375,27 @@ const DISPLAY: Group = Group {
         SYS_splice,
         SYS_linkat,
         SYS_symlinkat,
-        SYS_fchmodat,
-        SYS_fchownat,
         SYS_dup3,
-        SYS_inotify_init1,
-        SYS_inotify_add_watch,
-        SYS_inotify_rm_watch,
         SYS_signalfd4,
         SYS_pselect6,
     ],
 };
 
-// How the web engine orders and watches its own work. Landlock keeps signals among its processes.
+// How the web engine orders and watches its own work: what it changes, it changes for the thread that
+// asks, by the number 0. Landlock keeps signals among its processes.
 const SCHEDULING: Group = Group {
     calls: calls![
         SYS_sched_getattr,
-        SYS_sched_setattr,
+        SYS_sched_setattr[When::Is(0, 0)],
         SYS_sched_getscheduler,
-        SYS_sched_setscheduler,
+        SYS_sched_setscheduler[When::Is(0, 0)],
         SYS_sched_getparam,
-        SYS_sched_setparam,
-        SYS_sched_setaffinity,
+        SYS_sched_setparam[When::Is(0, 0)],
+        SYS_sched_setaffinity[When::Is(0, 0)],
         SYS_sched_get_priority_max,
         SYS_sched_get_priority_min,
         SYS_getpriority,
-        SYS_setpriority,
+        SYS_setpriority[When::Is(0, libc::PRIO_PROCESS as u64), When::Is(1, 0)],
         SYS_getrusage,
         SYS_prlimit64[When::Is(0, 0)],
         SYS_times,
@@ -434,7 +433,10 @@ const SCHEDULING: Group = Group {
 
 // Where a WebDriver steers it; Landlock names the port.
 const DRIVER: Group = Group {
-    calls: calls![SYS_socket[When::Is(0, INET), STREAM]],
+    calls: calls![
+        SYS_socket[When::Is(0, INET), STREAM, ITS_OWN],
+        SYS_socket[When::Is(0, INET), STREAM, TCP],
+    ],
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -445,20 +447,16 @@ const OLD_DISPLAY: Group = Group {
         SYS_pipe,
         SYS_eventfd,
         SYS_epoll_create,
-        SYS_inotify_init,
         SYS_select,
         SYS_getdents,
         SYS_vfork,
         SYS_fork,
         SYS_link,
         SYS_symlink,
-        SYS_chmod,
         SYS_getpgrp,
         SYS_getrlimit,
         SYS_alarm,
         SYS_pause,
-        SYS_utime,
-        SYS_utimes,
     ],
 };
 #[cfg(not(target_arch = "x86_64"))]
@@ -466,14 +464,20 @@ const OLD_DISPLAY: Group = Group { calls: &[] };
 
 const TIOCLINUX: u64 = 0x541c;
 
-const SECURE_REFUSED: &[(i32, &[Call])] = &[];
+// SQLite gives a new log the mode of its database, and for root its owner, and does without: the owner is
+// ours already, or not to be given away.
+const MODE_AND_OWNER: (i32, &[Call]) = (libc::EPERM, calls![SYS_fchmod, SYS_fchown]);
 
 // `clone3` hides its flags behind a pointer, where no filter can read: the C library falls back to
 // `clone`.
-const WITH_THREADS_REFUSED: &[(i32, &[Call])] = &[(libc::ENOSYS, calls![SYS_clone3])];
+const NO_CLONE3: (i32, &[Call]) = (libc::ENOSYS, calls![SYS_clone3]);
+
+const SECURE_REFUSED: &[(i32, &[Call])] = &[MODE_AND_OWNER];
+const WITH_THREADS_REFUSED: &[(i32, &[Call])] = &[MODE_AND_OWNER, NO_CLONE3];
 
 // The C library asks a name cache over a UNIX socket, and does without.
 const NETWORK_REFUSED: &[(i32, &[Call])] = &[
-    (libc::ENOSYS, calls![SYS_clone3]),
+    MODE_AND_OWNER,
+    NO_CLONE3,
     (libc::EACCES, calls![SYS_socket[When::Is(0, UNIX)]]),
 ];

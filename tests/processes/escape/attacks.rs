@@ -15,7 +15,7 @@ use std::thread;
 use confinement::{Places, Role};
 
 use crate::kernel::Lack;
-use crate::scene::OWN;
+use crate::scene::{OWN, READ};
 
 /// A system call's result.
 fn result(value: libc::c_long) -> io::Result<libc::c_long> {
@@ -47,6 +47,8 @@ pub struct Target<'a> {
     pub address: usize,
     /// The victim's descriptor of the person's file.
     pub descriptor: i32,
+    /// The number of its shared memory, where the secret lies, too.
+    pub segment: i32,
 }
 
 /// Who may do it by design, and what a kernel must have to refuse it to the others.
@@ -74,6 +76,8 @@ pub enum By {
     Both,
     /// The filter, and Landlock from version 6.
     Scope,
+    /// The filter, and in a window Landlock from version 9.
+    Path,
     /// A limit or a flag of the process, which every kernel has.
     Process,
 }
@@ -102,6 +106,7 @@ pub fn run(who: &str, name: &str, home: &Path, victim: &str) -> ExitCode {
         pid: numbers[0] as libc::pid_t,
         address: numbers[1],
         descriptor: numbers[2] as i32,
+        segment: numbers[3] as i32,
     };
     let attack = all()
         .into_iter()
@@ -120,6 +125,7 @@ pub fn run(who: &str, name: &str, home: &Path, victim: &str) -> ExitCode {
     if let Some(role) = role {
         let places = Places {
             own: vec![home.join(OWN)],
+            read: vec![home.join(READ)],
             ..Places::default()
         };
         let enclosed = confinement::enclose(role, &places);

@@ -9,7 +9,7 @@ use std::ptr;
 use confinement::{Isolation, Role};
 
 use crate::attacks::{self, Attack, By};
-use crate::kernel::Lack;
+use crate::kernel::{self, Lack};
 use crate::scene::{Scene, Victim, program};
 use crate::table::{FAMILY, Table, errno};
 
@@ -18,6 +18,8 @@ const NOBODY: u32 = 65534;
 /// So many attacks must succeed without confinement, on any kernel and for any user: a suite whose
 /// attacks do not work shows nothing.
 const LEAST: usize = 24;
+/// The version of Landlock that keeps a window from the sockets of its user.
+const UNIX_SOCKETS: i64 = 9;
 
 /// How an attacker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +205,9 @@ fn judge(attack: &Attack, role: Role, trial: &Trial) -> Option<String> {
         By::Both => no_filter && no_files,
         By::Scope if role == Role::Window => no_files || said.contains("can end other programs"),
         By::Scope => no_filter,
+        // Not what it says of itself, but what this kernel has.
+        By::Path if role == Role::Window => no_files || kernel::landlock() < UNIX_SOCKETS,
+        By::Path => no_filter,
         By::Process => false,
     };
     let line = || {
@@ -293,7 +298,9 @@ fn cell(attack: &Attack, role: Role, open: Ending, sealed: Ending) -> String {
         (Ending::Done, Ending::Killed) => "filter".into(),
         (other, Ending::Killed) => format!("filter, {}", other.word()),
         (Ending::Done, Ending::Refused(number)) => format!("filter {}", errno(number)),
-        (_, Ending::Refused(number)) if matches!(attack.by, By::Files | By::Both | By::Scope) => {
+        (_, Ending::Refused(number))
+            if matches!(attack.by, By::Files | By::Both | By::Scope | By::Path) =>
+        {
             format!("Landlock {}", errno(number))
         }
         (_, Ending::Refused(number)) => errno(number),

@@ -77,3 +77,11 @@ impl Lack {
         assert_eq!(set, 0, "this kernel has no seccomp to pretend with");
     }
 }
+
+/// The version of Landlock that this machine's kernel has, 0 for none.
+pub fn landlock() -> i64 {
+    const VERSION: u32 = 1;
+    // SAFETY: with this flag it only answers.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) };
+    version.max(0)
+}

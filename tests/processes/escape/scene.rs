@@ -10,6 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::ptr;
 
 use confinement::{Places, Role};
 use tempfile::TempDir;
@@ -23,6 +24,8 @@ pub const OTHERS: &str = "others/keys.db";
 pub const PERSONS: &str = "person/.ssh/id_ed25519";
 pub const SOCKET: &str = "person/agent.sock";
 pub const SPARE: &str = "others/spare";
+/// A file of the person that the attacker may read.
+pub const READ: &str = "person/looks";
 /// The attacker's own directory, and a program in it.
 pub const OWN: &str = "own";
 pub const PROGRAM: &str = "program";
@@ -43,7 +46,7 @@ impl Scene {
     pub fn new(user: Option<u32>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_owned();
-        for (file, mode) in [(OTHERS, 0o600), (PERSONS, 0o600)] {
+        for (file, mode) in [(OTHERS, 0o600), (PERSONS, 0o600), (READ, 0o600)] {
             let path = home.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, SECRET).unwrap();
@@ -53,8 +56,8 @@ impl Scene {
         fs::copy(std::env::current_exe().unwrap(), home.join("program")).unwrap();
         fs::copy("/bin/true", home.join(OWN).join(PROGRAM)).unwrap();
         if let Some(user) = user {
-            let below = ["others", "person", "person/.ssh", OTHERS, PERSONS, OWN, "."];
-            for path in below {
+            let folders = ["others", "person", "person/.ssh", OWN, "."];
+            for path in folders.into_iter().chain([OTHERS, PERSONS, READ]) {
                 std::os::unix::fs::chown(home.join(path), Some(user), Some(user)).unwrap();
             }
         }
@@ -80,7 +83,7 @@ impl Scene {
 
 /// A process that holds still.
 pub struct Victim {
-    /// `PID ADDRESS DESCRIPTOR`.
+    /// `PID ADDRESS DESCRIPTOR SEGMENT`.
     pub secret: String,
     process: Child,
 }
@@ -132,7 +135,7 @@ pub fn victim(home: &Path) -> ExitCode {
     let _path = UnixListener::bind(home.join(SOCKET)).unwrap();
     let _abstract = UnixListener::bind_addr(&abstract_address(home)).unwrap();
     let file = File::open(home.join(PERSONS)).unwrap();
-    tell(&file);
+    tell(&file, share());
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     ExitCode::SUCCESS
 }
@@ -149,14 +152,27 @@ pub fn confined(home: &Path) -> ExitCode {
     );
     let file = File::open(home.join(OWN)).unwrap();
     enclosed.seal();
-    tell(&file);
+    tell(&file, 0);
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     ExitCode::SUCCESS
 }
 
-fn tell(file: &File) {
-    let address = &raw const PLANTED as usize;
-    println!("{} {address} {}", std::process::id(), file.as_raw_fd());
+fn tell(file: &File, segment: i32) {
+    let (pid, address) = (std::process::id(), &raw const PLANTED as usize);
+    println!("{pid} {address} {} {segment}", file.as_raw_fd());
+}
+
+/// The number of shared memory with the secret in it, which ends with this process.
+fn share() -> i32 {
+    // SAFETY: the page is this process's own, and nobody else writes it.
+    unsafe {
+        let segment = libc::shmget(libc::IPC_PRIVATE, SECRET.len(), 0o600);
+        let page = libc::shmat(segment, ptr::null(), 0);
+        assert_ne!(page.addr(), usize::MAX, "this machine has no shared memory");
+        libc::shmctl(segment, libc::IPC_RMID, ptr::null_mut());
+        ptr::copy_nonoverlapping(SECRET.as_ptr(), page.cast(), SECRET.len());
+        segment
+    }
 }
 
 /// The victim's socket that has no file.

@@ -121,6 +121,22 @@ pub const ATTACKS: &[Attack] = &[
         rare: true,
     },
     Attack {
+        name: "shared memory of another process",
+        try_it: |target| {
+            let at = call!(libc::SYS_shmat, target.segment, 0, libc::SHM_RDONLY)?;
+            let mut bytes = [0u8; SECRET.len()];
+            // SAFETY: the call has just mapped a page there, which nobody else writes any more.
+            unsafe {
+                let there = std::ptr::with_exposed_provenance::<u8>(at as usize);
+                bytes.copy_from_slice(std::slice::from_raw_parts(there, SECRET.len()));
+            }
+            is_secret(&bytes)
+        },
+        may: &[],
+        by: By::Calls,
+        rare: false,
+    },
+    Attack {
         name: "new code in own memory",
         try_it: |_| {
             let (access, kind) = (

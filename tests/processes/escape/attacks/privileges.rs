@@ -114,7 +114,8 @@ pub const ATTACKS: &[Attack] = &[
             )?;
             now[0] = now[1];
             call!(libc::SYS_prlimit64, 0, libc::RLIMIT_CORE, now.as_ptr(), 0)?;
-            if now[1] == 0 {
+            // One byte is no core.
+            if now[1] <= 1 {
                 Err(io::Error::from_raw_os_error(libc::EPERM))
             } else {
                 Ok(())

@@ -79,6 +79,47 @@ pub const ATTACKS: &[Attack] = &[
         rare: false,
     },
     Attack {
+        name: "slow another process",
+        try_it: |target| call!(libc::SYS_setpriority, libc::PRIO_PROCESS, target.pid, 19).map(drop),
+        may: &[],
+        by: By::Calls,
+        rare: false,
+    },
+    Attack {
+        name: "schedule another process",
+        try_it: |target| {
+            let none = [0u32; 1];
+            let batch = libc::SCHED_BATCH;
+            call!(
+                libc::SYS_sched_setscheduler,
+                target.pid,
+                batch,
+                none.as_ptr()
+            )
+            .map(drop)
+        },
+        may: &[],
+        by: By::Calls,
+        rare: false,
+    },
+    Attack {
+        name: "bind another process to a processor",
+        try_it: |target| {
+            let mut set = [0u64; 128];
+            let bytes = size_of_val(&set);
+            call!(
+                libc::SYS_sched_getaffinity,
+                target.pid,
+                bytes,
+                set.as_mut_ptr()
+            )?;
+            call!(libc::SYS_sched_setaffinity, target.pid, bytes, set.as_ptr()).map(drop)
+        },
+        may: &[],
+        by: By::Calls,
+        rare: false,
+    },
+    Attack {
         name: "x32 system call",
         try_it: |_| call!(0x4000_0000 + libc::SYS_getpid).map(drop),
         may: &[],

@@ -25,6 +25,34 @@ pub const ATTACKS: &[Attack] = &[
         rare: true,
     },
     Attack {
+        name: "MPTCP socket",
+        try_it: |_| socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
+        may: &[],
+        by: By::Calls,
+        rare: true,
+    },
+    Attack {
+        name: "SCTP socket",
+        try_it: |_| socket(libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+        may: &[],
+        by: By::Calls,
+        rare: true,
+    },
+    Attack {
+        name: "UDP-Lite socket",
+        try_it: |_| socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE),
+        may: &[],
+        by: By::Calls,
+        rare: true,
+    },
+    Attack {
+        name: "ping socket",
+        try_it: |_| socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP),
+        may: &[],
+        by: By::Calls,
+        rare: true,
+    },
+    Attack {
         name: "raw socket",
         try_it: |_| socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
         may: &[],
@@ -61,9 +89,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         name: "UNIX socket by path",
         try_it: |target| UnixStream::connect(target.home.join(SOCKET)).map(drop),
-        // Until Landlock 9 a window reaches the sockets of its user.
-        may: &[Window],
-        by: By::Calls,
+        may: &[],
+        by: By::Path,
         rare: false,
     },
     Attack {
@@ -76,8 +103,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         name: "UNIX datagram by socketpair",
         try_it: through_a_pair,
-        may: &[Window],
-        by: By::Calls,
+        may: &[],
+        by: By::Path,
         rare: false,
     },
     Attack {
