@@ -79,14 +79,13 @@ pub struct Places {
     pub driver: Option<u16>,
 }
 
-/// Hides this process's memory from others of the same user, and its core. A program that was
-/// executed has to do it again.
-pub fn hide() {
+/// Hides this process's memory from others of the same user, and its core, and says how well. A program
+/// that was executed has to do it again.
+#[must_use = "nobody else says that it failed"]
+pub fn hide() -> Isolation {
     let mut missing = isolation::Missing::default();
     platform::hide(&mut missing);
-    if let Isolation::Partial(text) | Isolation::None(text) = missing.isolation() {
-        tracing::warn!("not hidden: {text}");
-    }
+    missing.isolation()
 }
 
 /// A process that is enclosed, and may still start threads.

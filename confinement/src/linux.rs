@@ -16,8 +16,9 @@ use crate::{Places, Role};
 
 pub(crate) fn enclose(role: Role, places: &Places, missing: &mut Missing) {
     missing.step("no-new-privileges", rustix::thread::set_no_new_privs(true));
+    // Root may raise a limit of 0 while it has its capabilities.
+    missing.step("core dumps", forbid_core_dumps());
     missing.step("capabilities", drop_capabilities(role));
-    missing.step("core dumps", limit(Resource::Core, 0));
     hide(missing);
     for (what, resource, most) in limits(role) {
         missing.step(what, limit(*resource, *most));
@@ -28,7 +29,7 @@ pub(crate) fn enclose(role: Role, places: &Places, missing: &mut Missing) {
     files::restrict(role, places, missing);
 }
 
-/// What is started by `exec` is dumpable again; it has no core dumps, and Landlock around it.
+/// What is started by `exec` is dumpable again; it has the limit of core dumps, and Landlock around it.
 pub(crate) fn hide(missing: &mut Missing) {
     let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     missing.step("dumpable", hidden);
@@ -50,10 +51,22 @@ fn limits(role: Role) -> &'static [(&'static str, Resource, u64)] {
             ("limit of descriptors", Resource::Nofile, 1024),
             ("limit of memory", Resource::Data, 4 * GIB),
         ],
-        // A relay's size is its operator's business, and web engines reserve memory by the terabyte.
-        Role::Relay | Role::Window | Role::SteeredWindow => &[],
+        // A relay's size is its operator's business.
+        Role::Relay => &[],
+        // For each of its processes; but web engines reserve memory by the terabyte.
+        Role::Window | Role::SteeredWindow => &[("limit of descriptors", Resource::Nofile, 4096)],
         Role::Terminal => &[("limit of memory", Resource::Data, 4 * GIB)],
     }
+}
+
+/// One byte: a file's core is never that small, and at 1 alone Linux starts no program that
+/// `core_pattern` names; 0 does not keep it from that. Who may not raise a limit of 0 stays there.
+fn forbid_core_dumps() -> Result<(), Errno> {
+    let exactly = |bytes| Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    setrlimit(Resource::Core, exactly(1)).or_else(|_| setrlimit(Resource::Core, exactly(0)))
 }
 
 /// Lowers a limit for good; one that is lower already stays.
@@ -98,5 +111,25 @@ fn close_inherited(role: Role) -> Result<(), std::io::Error> {
         Ok(())
     } else {
         Err(std::io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+    use crate::Isolation;
+
+    #[test]
+    fn who_cannot_be_hidden_says_so() {
+        assert_eq!(crate::hide(), Isolation::Full);
+        let refuse = SeccompAction::Errno(libc::EPERM as u32);
+        let architecture = std::env::consts::ARCH.try_into().unwrap();
+        let rules = [(libc::SYS_prctl, Vec::new())].into();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).unwrap();
+        let program: BpfProgram = filter.try_into().unwrap();
+        // On this test's own thread.
+        apply_filter(&program).unwrap();
+        assert!(matches!(crate::hide(), Isolation::None(why) if why.contains("dumpable")));
     }
 }

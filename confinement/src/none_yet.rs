@@ -4,9 +4,15 @@ use crate::isolation::Missing;
 use crate::{Places, Role};
 
 pub(crate) fn enclose(_: Role, _: &Places, missing: &mut Missing) {
-    missing.lack(format!("none yet on {}", std::env::consts::OS));
+    lack(missing);
 }
 
 pub(crate) fn seal(_: Role, _: &mut Missing) {}
 
-pub(crate) fn hide(_: &mut Missing) {}
+pub(crate) fn hide(missing: &mut Missing) {
+    lack(missing);
+}
+
+fn lack(missing: &mut Missing) {
+    missing.lack(format!("none yet on {}", std::env::consts::OS));
+}

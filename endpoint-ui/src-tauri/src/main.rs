@@ -11,6 +11,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use confinement::Isolation;
 use controller::Controller;
 use endpoint_secure_api::control::Control;
 use zeroizing_alloc::ZeroAlloc;
@@ -20,7 +21,11 @@ use zeroizing_alloc::ZeroAlloc;
 static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    confinement::hide();
+    let hidden = confinement::hide();
+    if hidden != Isolation::Full {
+        // Standard error is the window's log.
+        eprintln!("treeline-ui: its memory is not hidden: {hidden}");
+    }
     let control = match Control::inherited() {
         Ok(control) => control,
         Err(error) => {
