@@ -23,6 +23,7 @@ mod network;
 mod outsider;
 mod owner;
 mod page;
+mod parts;
 mod passphrase;
 mod restore;
 mod scene;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tests::process::{holds, inheriting, is_hidden, limit};
 use xtask::process::{binary, child_of, signal};
 
 use crate::desk::{at, display_with};
@@ -24,7 +25,10 @@ fn every_thread_of_the_window_is_confined_and_the_page_is_drawn() {
     fs::create_dir(&frames).unwrap();
     let (mut display, name) = display_with((WIDTH, HEIGHT), &["-fbdir", frames.to_str().unwrap()]);
     let profile = folder.path().join("profile");
-    let mut launcher = at(&name, &binary("treeline").unwrap())
+    let planted = folder.path().join("planted");
+    fs::write(&planted, "open").unwrap();
+    let mut launcher = at(&name, "sh".as_ref())
+        .args(inheriting(&binary("treeline").unwrap(), &planted))
         .arg("--directory")
         .arg(&profile)
         .spawn()
@@ -43,6 +47,13 @@ fn every_thread_of_the_window_is_confined_and_the_page_is_drawn() {
     confined
         .iter()
         .for_each(|pid| every_thread_is_confined(*pid));
+    assert!(holds(launcher.id(), &planted));
+    assert!(confined.iter().all(|pid| !holds(*pid, &planted)));
+    assert!(is_hidden(window));
+    for pid in &confined[2..] {
+        assert_eq!(limit(*pid, "Max open files"), Some(4096));
+        assert_eq!(limit(*pid, "Max core file size"), Some(1));
+    }
     // What it writes is its own: nothing of it lies beside the profile's parts.
     assert!(profile.join("window").is_dir());
     let log = fs::read_to_string(profile.join("window.log")).unwrap();
