@@ -453,7 +453,8 @@ impl Device {
             Frame::Hello(_) if !self.greeted => self.greeted = true,
             _ if !self.greeted => self.break_link("it did not begin with HELLO", now),
             Frame::Reach { tier, relay } => {
-                self.reached(tier, relay);
+                let shown = relays::printable(&relay);
+                self.reached(tier, if shown { relay } else { String::new() });
                 self.in_session(now, Session::reach_moved);
             }
             Frame::Close { .. } => self.break_link("it closed the link", now),

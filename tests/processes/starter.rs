@@ -17,7 +17,15 @@ use xtask::process::{NO_KEYRING, binary, child_of};
 use crate::scene::{built, until};
 
 /// No isolation: each would end a Secure that was told it.
-const LIES: [&[u8]; 5] = [b"", b"whole", b"full ", b"partial (", b"\xff\xfe"];
+const LIES: [&[u8]; 7] = [
+    b"",
+    b"whole",
+    b"full ",
+    b"partial (",
+    b"\xff\xfe",
+    b"none (\x1b[2J)",
+    b"partial (\nisolation: full)",
+];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network process that lies, and then waits for the end of its control socket.
