@@ -355,20 +355,22 @@ fn a_taken_over_net_gets_nothing_and_forges_nothing() {
     assert!(frames > 1000, "only {frames} were sent");
 }
 
-/// Who did not start it does not get to speak to it, also not with a socket of the right kind.
+/// Who did not start them does not get to speak to them, also not with a socket of the right kind.
 #[test]
-fn secure_works_for_who_started_it_alone() {
+fn secure_and_net_work_for_who_started_them_alone() {
     built();
     let folder = tempfile::tempdir().unwrap();
-    let (_control, theirs) = Control::pair().unwrap();
-    let out = std::process::Command::new("sh")
-        .args(["-c", "\"$0\" --directory \"$1\"; exit $?"])
-        .arg(binary("treeline-secure").unwrap())
-        .arg(folder.path().join("secure"))
-        .stdin(theirs)
-        .output()
-        .unwrap();
-    refused(&out, 2, &["no control socket", "is started by"]);
+    for program in ["treeline-secure", "treeline-net"] {
+        let (_control, theirs) = Control::pair().unwrap();
+        let out = std::process::Command::new("sh")
+            .args(["-c", "\"$0\" --directory \"$1\"; exit $?"])
+            .arg(binary(program).unwrap())
+            .arg(folder.path().join(program))
+            .stdin(theirs)
+            .output()
+            .unwrap();
+        refused(&out, 2, &["no control socket", "is started by"]);
+    }
 }
 
 /// Everything that the device publishes by itself.
