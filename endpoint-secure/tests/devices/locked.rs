@@ -216,6 +216,29 @@ fn the_name_of_a_relay_steers_no_terminal() {
 }
 
 #[test]
+fn while_it_is_locked_it_says_nothing_of_what_the_network_process_says() {
+    let (mut world, _) = World::pair(Suite::Classic);
+    reach(&mut world, "");
+    world.ask(0, Command::Lock).unwrap();
+    let before = world.members[0].events.len();
+    reach(&mut world, "relay.example:4470");
+    let key = "ab".repeat(32);
+    let found = format!(
+        r#"[{{"name":"hall","place":"10.0.0.1:4470","key":"{key}","changed":false,"own":false}}]"#
+    );
+    world.handle(0, Event::Found(found.into_bytes()));
+    assert_eq!(world.members[0].events.len(), before);
+    assert_eq!(connectivity(&mut world), Connectivity::default());
+    // It is there when it is unlocked.
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    assert_eq!(connectivity(&mut world).relay, "relay.example:4470");
+    let Answer::Relays(relays) = world.ask(0, Command::Relays).unwrap() else {
+        panic!("no relays");
+    };
+    assert!(relays.iter().any(|relay| relay.key == key), "{relays:?}");
+}
+
+#[test]
 fn debug_of_what_goes_through_shows_no_secret() {
     let shown = format!("{:?}", unlock("marmalade"));
     assert!(!shown.contains("marmalade"), "{shown}");
