@@ -45,14 +45,26 @@ impl fmt::Display for Isolation {
     }
 }
 
-/// The text is not one that [`Isolation`] displays.
+/// The text is not one that [`Isolation`] displays, or it would steer the terminal that shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoIsolation;
+
+impl fmt::Display for NoIsolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is not `full`, `partial (…)` or `none (…)` on one line of plain text")
+    }
+}
+
+impl std::error::Error for NoIsolation {}
 
 impl FromStr for Isolation {
     type Err = NoIsolation;
 
     fn from_str(text: &str) -> Result<Self, NoIsolation> {
+        // Another process says it, and it comes to a person's terminal.
+        if text.chars().any(char::is_control) {
+            return Err(NoIsolation);
+        }
         let inner = |word: &str| {
             let rest = text.strip_prefix(word)?.strip_prefix(" (")?;
             rest.strip_suffix(')').map(str::to_owned)
@@ -108,6 +120,15 @@ mod tests {
         }
         for text in ["", "fully", "partial", "partial (", "none"] {
             assert!(text.parse::<Isolation>().is_err(), "{text}");
+        }
+        for text in [
+            "none (\u{1b}[2J)",
+            "partial (\n)",
+            "none (\u{9b}2J)",
+            "full\n",
+        ] {
+            let error = text.parse::<Isolation>().unwrap_err();
+            assert!(error.to_string().contains("plain text"), "{text:?}");
         }
     }
 

@@ -1,5 +1,9 @@
 //! The control socket, descriptor 0: packets from the starter (docs/architecture.md, "Starting and
-//! wiring"). This end accepts a configuration and links, says how it is confined, and one line at a time; nothing else.
+//! wiring"). This end accepts a configuration and links, says how it is confined, and one line at a time;
+//! nothing else.
+//!
+//! It does what `endpoint_secure_api::control` does for the others, without the words of the door: Net
+//! may not know them.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -8,10 +12,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use confinement::Isolation;
+use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketType,
-    recvmsg, send, sockopt::socket_type,
+    recvmsg, send,
 };
+use rustix::process::{Pid, getppid};
 
 /// The longest body of a packet, in bytes.
 const BODY_BYTES: usize = 32 * 1024;
@@ -27,24 +33,27 @@ pub enum Packet {
 
 /// Our end of the control socket. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Control(Arc<OwnedFd>);
+pub struct Control {
+    socket: Arc<OwnedFd>,
+    /// Who has started us: nobody else may have made this socket, or a link that comes over it.
+    starter: Option<Pid>,
+}
 
 impl Control {
     /// Takes descriptor 0.
     ///
     /// # Errors
-    /// If it is not a packet socket: nobody who knows us started us.
+    /// If it is not a packet socket that the process made which started us.
     pub fn inherited() -> io::Result<Self> {
-        Self::new(io::stdin().as_fd().try_clone_to_owned()?)
+        Self::new(io::stdin().as_fd().try_clone_to_owned()?, getppid())
     }
 
-    /// Takes a descriptor.
-    ///
-    /// # Errors
-    /// If it is not a packet socket.
-    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+    fn new(socket: OwnedFd, starter: Option<Pid>) -> io::Result<Self> {
         match socket_type(&socket) {
-            Ok(SocketType::SEQPACKET) => Ok(Self(Arc::new(socket))),
+            Ok(SocketType::SEQPACKET) if made_by(&socket, starter) => Ok(Self {
+                socket: Arc::new(socket),
+                starter,
+            }),
             _ => Err(io::Error::other(
                 "descriptor 0 is no control socket: this program is started by treeline or \
                  treeline-chat, not by hand",
@@ -79,14 +88,15 @@ impl Control {
     fn send(&self, tag: u8, text: &str) -> io::Result<()> {
         let mut packet = vec![tag];
         packet.extend(text.bytes().take(BODY_BYTES));
-        send(&*self.0, &packet, SendFlags::NOSIGNAL)?;
+        send(&*self.socket, &packet, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
-    /// Waits for a packet; `None` when the starter is gone. Packets that are not for us are skipped.
+    /// Waits for a packet; `None` when the starter is gone.
     ///
     /// # Errors
-    /// What the system says.
+    /// [`io::ErrorKind::InvalidData`] for a packet that is not for us, or whose link somebody else made
+    /// than our starter; else what the system says.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
         let mut bytes = vec![0; 1 + BODY_BYTES];
         loop {
@@ -94,7 +104,7 @@ impl Control {
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [IoSliceMut::new(&mut bytes)];
             let flags = RecvFlags::CMSG_CLOEXEC;
-            let got = match recvmsg(&*self.0, &mut parts, &mut ancillary, flags) {
+            let got = match recvmsg(&*self.socket, &mut parts, &mut ancillary, flags) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::CONNRESET) => return Ok(None),
                 other => other?,
@@ -109,15 +119,25 @@ impl Control {
             let cut = got
                 .flags
                 .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-            match (bytes[0], attached) {
-                (b'C', None) if !cut => {
-                    return Ok(Some(Packet::Config(bytes[1..got.bytes].to_vec())));
+            return match (bytes[0], attached) {
+                (b'C', None) if !cut => Ok(Some(Packet::Config(bytes[1..got.bytes].to_vec()))),
+                (b'N', Some(link)) if !cut && made_by(&link, self.starter) => {
+                    Ok(Some(Packet::Link(link.into())))
                 }
-                (b'N', Some(link)) if !cut => return Ok(Some(Packet::Link(link.into()))),
-                _ => {}
-            }
+                _ => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the starter has sent a packet that is not for treeline-net; are all programs of \
+                     one version?",
+                )),
+            };
         }
     }
+}
+
+/// Whether a process made this socket: of a pair the system says the same of both ends.
+fn made_by(socket: &OwnedFd, maker: Option<Pid>) -> bool {
+    let peer = socket_peercred(socket);
+    peer.is_ok_and(|peer| Some(peer.pid) == maker)
 }
 
 #[cfg(test)]
@@ -128,26 +148,33 @@ mod tests {
     };
     use std::io::{IoSlice, Read, Write};
 
-    fn pair() -> (OwnedFd, Control) {
+    fn pair() -> (OwnedFd, OwnedFd) {
         let family = AddressFamily::UNIX;
-        let (ours, theirs) =
-            socketpair(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        (ours, Control::new(theirs).unwrap())
+        socketpair(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    /// The test in the starter's place.
+    fn started() -> (OwnedFd, Control) {
+        let (ours, theirs) = pair();
+        let own = rustix::process::getpid();
+        (ours, Control::new(theirs, Some(own)).unwrap())
+    }
+
+    fn send_with(starter: &OwnedFd, packet: &[u8], end: &UnixStream) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [end.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let parts = [IoSlice::new(packet)];
+        sendmsg(starter, &parts, &mut ancillary, SendFlags::empty()).unwrap();
     }
 
     #[test]
-    fn configurations_and_links_come_in_order_and_the_rest_is_skipped() {
-        let (starter, control) = pair();
+    fn configurations_and_links_come_in_order() {
+        let (starter, control) = started();
         let (mut near, far) = UnixStream::pair().unwrap();
-        send(&starter, b"Xwhat", SendFlags::empty()).unwrap();
-        send(&starter, b"N", SendFlags::empty()).unwrap();
         send(&starter, b"C{}", SendFlags::empty()).unwrap();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [far.as_fd()];
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
-        let parts = [IoSlice::new(b"N")];
-        sendmsg(&starter, &parts, &mut ancillary, SendFlags::empty()).unwrap();
+        send_with(&starter, b"N", &far);
         let Some(Packet::Config(text)) = control.receive().unwrap() else {
             panic!("no C")
         };
@@ -165,8 +192,43 @@ mod tests {
     }
 
     #[test]
+    fn everything_else_is_an_error() {
+        let (_near, far) = UnixStream::pair().unwrap();
+        let long = [b"C", vec![b'x'; BODY_BYTES + 1].as_slice()].concat();
+        for (packet, end) in [
+            (b"Xwhat".as_slice(), None),
+            (b"N", None),
+            (b"C{}", Some(&far)),
+            (&long, None),
+        ] {
+            let (starter, control) = started();
+            match end {
+                Some(end) => send_with(&starter, packet, end),
+                None => drop(send(&starter, packet, SendFlags::empty()).unwrap()),
+            }
+            let error = control.receive().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_process_made_is_refused() {
+        let (_ours, theirs) = pair();
+        assert!(Control::new(theirs, getppid()).is_err());
+        let (starter, control) = started();
+        let (_near, far) = UnixStream::pair().unwrap();
+        send_with(&starter, b"N", &far);
+        let control = Control {
+            starter: getppid(),
+            ..control
+        };
+        assert!(control.receive().is_err());
+    }
+
+    #[test]
     fn another_kind_of_socket_is_refused() {
         let (stream, _other) = UnixStream::pair().unwrap();
-        assert!(Control::new(stream.into()).is_err());
+        let own = rustix::process::getpid();
+        assert!(Control::new(stream.into(), Some(own)).is_err());
     }
 }

@@ -19,6 +19,7 @@ use relay::store::sqlite::SqliteStore;
 use relay::tls;
 use relay_core::{Config, Event, Limits, Node, Role};
 use serde::Serialize;
+use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -120,11 +121,22 @@ async fn tell_strangers(
     }
 }
 
+/// Why the process ends before its starter does.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// It cannot begin. It has been said on the control socket, too.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What came over the control socket is not for it.
+    #[error("the control socket: {0}")]
+    Control(#[source] io::Error),
+}
+
 /// Runs until the starter is gone, then flushes.
 ///
 /// # Errors
-/// [`StartError`] when it cannot begin. It has been said on the control socket, too.
-pub async fn run(directory: &Path, options: Options, control: Control) -> Result<(), StartError> {
+/// [`RunError`].
+pub async fn run(directory: &Path, options: Options, control: Control) -> Result<(), RunError> {
     let started = own_directory(directory)
         .and_then(|owner| Ok((start(directory, options, control.clone())?, owner)));
     let ((mut net, node), _owner) = match started {
@@ -132,21 +144,23 @@ pub async fn run(directory: &Path, options: Options, control: Control) -> Result
         Err(error) => {
             // If the starter is gone as well, the exit code is all there is to say.
             let _ = control.say(&error.to_string());
-            return Err(error);
+            return Err(error.into());
         }
     };
     let _ = control.say("ready");
     let mut packets = listen(control);
-    while let Some(packet) = packets.recv().await {
-        match packet {
-            Packet::Config(text) => net.configure(&text).await,
-            Packet::Link(stream) => net.link(stream),
+    let ended = loop {
+        match packets.recv().await {
+            Some(Ok(Packet::Config(text))) => net.configure(&text).await,
+            Some(Ok(Packet::Link(stream))) => net.link(stream),
+            Some(Err(error)) => break Err(RunError::Control(error)),
+            None => break Ok(()),
         }
-    }
+    };
     net.stop_tasks();
     net.handle.stop().await;
     let _ = tokio::task::spawn_blocking(move || node.join()).await;
-    Ok(())
+    ended
 }
 
 fn start(
@@ -181,11 +195,12 @@ fn start(
 }
 
 /// Reads the control socket on a thread of its own: it blocks.
-fn listen(control: Control) -> mpsc::Receiver<Packet> {
+fn listen(control: Control) -> mpsc::Receiver<io::Result<Packet>> {
     let (packets, queue) = mpsc::channel(PACKETS);
     tokio::task::spawn_blocking(move || {
-        while let Ok(Some(packet)) = control.receive() {
-            if packets.blocking_send(packet).is_err() {
+        while let Some(packet) = control.receive().transpose() {
+            let last = packet.is_err();
+            if packets.blocking_send(packet).is_err() || last {
                 return;
             }
         }

@@ -21,7 +21,7 @@ use proto::{Frame, Hello, Tier, Timestamp};
 use crate::lock::device_secret::DeviceSecret;
 use crate::lock::{Cost, Lock, LockError, MasterKey};
 use crate::locking;
-use crate::relays::{self, Found};
+use crate::relays;
 use crate::store::{self, Store, StoreError};
 use session::{Failure, Identity, Session};
 use zeroize::Zeroize;
@@ -95,8 +95,9 @@ pub struct Device {
     last_id: u32,
     connectivity: Connectivity,
     isolation: BTreeMap<String, Isolation>,
-    /// Relays that the network process has found; they stay over a lock and an unlock.
-    found: Vec<Found>,
+    /// The newest list of relays that the network process has found, as it came; it stays over a lock and
+    /// an unlock.
+    found: Vec<u8>,
     /// When used message keys, which were written over, go from the store's log too.
     clean_at: Option<Timestamp>,
     /// When a person last did something.
@@ -154,7 +155,10 @@ impl Device {
             Event::Isolation(part, isolation) => {
                 self.isolation.insert(part, isolation);
             }
-            Event::Found(json) => self.found(&json, now),
+            Event::Found(json) => {
+                self.found = json;
+                self.read_found(now);
+            }
             Event::Resumed => {
                 if self.locks_on_suspend() {
                     self.forget(now, LockCause::Sleep);
@@ -324,9 +328,12 @@ impl Device {
     }
 
     fn connectivity(&self) -> Connectivity {
-        let queued = self.session.as_deref().map_or(0, Session::queued);
+        // A locked device says nothing of what the network process says.
+        let Some(session) = self.session.as_deref() else {
+            return Connectivity::default();
+        };
         Connectivity {
-            queued,
+            queued: session.queued(),
             ..self.connectivity.clone()
         }
     }
@@ -377,18 +384,19 @@ impl Device {
         self.session = Some(Box::new(session));
         self.notify_lock(LockState::Unlocked);
         self.in_session(now, Session::configure);
-        let found = self.found.clone();
-        self.in_session(now, |session| session.found_relays(found));
+        self.read_found(now);
         if self.link_up {
             self.in_session(now, Session::link_up);
         }
         Ok(Answer::Profile(profile))
     }
 
-    fn found(&mut self, json: &[u8], now: Timestamp) {
-        // What cannot be read changes nothing: it comes from the process that has the network.
-        if let Some(found) = relays::read(json) {
-            self.found.clone_from(&found);
+    /// A locked device keeps it unread. What cannot be read changes nothing: it comes from the process
+    /// that has the network.
+    fn read_found(&mut self, now: Timestamp) {
+        if self.session.is_some()
+            && let Some(found) = relays::read(&self.found)
+        {
             self.in_session(now, |session| session.found_relays(found));
         }
     }
@@ -446,14 +454,16 @@ impl Device {
     }
 
     /// The one table of frames that are accepted from the network process. Everything else closes
-    /// the link. A locked device reads greetings only: what else was on its way is dropped unread.
+    /// the link. A locked device takes greetings, and keeps for later how far the network process
+    /// reaches; what else was on its way is dropped.
     fn net_frame(&mut self, frame: Frame, now: Timestamp) {
         match frame {
             _ if !self.link_up => {}
             Frame::Hello(_) if !self.greeted => self.greeted = true,
             _ if !self.greeted => self.break_link("it did not begin with HELLO", now),
             Frame::Reach { tier, relay } => {
-                self.reached(tier, relay);
+                let shown = relays::printable(&relay);
+                self.reached(tier, if shown { relay } else { String::new() });
                 self.in_session(now, Session::reach_moved);
             }
             Frame::Close { .. } => self.break_link("it closed the link", now),
@@ -488,7 +498,9 @@ impl Device {
         };
         if next != self.connectivity {
             self.connectivity = next;
-            self.tell_connectivity();
+            if self.session.is_some() {
+                self.tell_connectivity();
+            }
         }
     }
 

@@ -122,7 +122,9 @@ pub fn read_name(body: &[u8]) -> Option<(u16, String)> {
     let (channel, name) = body.split_first_chunk::<2>()?;
     let name = String::from_utf8(name.to_vec()).ok()?;
     let fits = !name.is_empty() && name.chars().count() <= endpoint_secure_api::Command::NAME_LIMIT;
-    fits.then(|| (u16::from_be_bytes(*channel), name))
+    // It comes to screens and terminals of others.
+    let plain = !name.chars().any(char::is_control);
+    (fits && plain).then(|| (u16::from_be_bytes(*channel), name))
 }
 
 fn padded(length: usize) -> usize {
@@ -210,6 +212,8 @@ mod tests {
             Some((3, "tides".to_string()))
         );
         assert_eq!(read_name(&name_body(3, "")), None);
+        assert_eq!(read_name(&name_body(3, "tides\u{1b}[2J")), None);
+        assert_eq!(read_name(&name_body(3, "tides\nnow")), None);
         assert_eq!(read_name(&[0]), None);
     }
 }

@@ -28,14 +28,16 @@ pub struct Found {
 /// Reads what the network process has sent; `None` if any of it is not as it should be.
 pub fn read(json: &[u8]) -> Option<Vec<Found>> {
     let found: Vec<Found> = serde_json::from_slice(json).ok()?;
-    let printable = |text: &str| {
-        text.len() <= NAME_BYTES && text.trim() == text && !text.chars().any(char::is_control)
-    };
     let fits = |one: &Found| {
         let key = PublicKey::from_hex(&one.key).is_some_and(|key| key.to_hex() == one.key);
         key && printable(&one.name) && printable(&one.place) && !one.name.is_empty()
     };
     (found.len() <= RELAYS && found.iter().all(fits)).then_some(found)
+}
+
+/// Whether a name or a place that the network process tells may come to a screen or a terminal.
+pub fn printable(text: &str) -> bool {
+    text.len() <= NAME_BYTES && text.trim() == text && !text.chars().any(char::is_control)
 }
 
 impl Session {

@@ -43,7 +43,6 @@ enum Input {
     Door(OwnedFd),
     Net(OwnedFd),
     Command(Asker, endpoint_secure_api::Command),
-    Malformed(Asker),
     Frame(u64, Frame),
     NetGone(u64),
     Isolation(String, Isolation),
@@ -214,10 +213,6 @@ impl Shell {
             Input::Command(asker, command) => {
                 self.device.handle(Event::Command(asker, command), now);
             }
-            Input::Malformed(asker) => {
-                let refusal = Refusal::new(Code::Usage, "the command cannot be read");
-                self.answer(asker, Err(refusal));
-            }
             Input::Frame(link, frame) => {
                 if self.net.as_ref().is_some_and(|net| net.number == link) {
                     self.device.handle(Event::Net(frame), now);
@@ -342,18 +337,18 @@ fn write_net(mut stream: UnixStream, frames: &Receiver<Frame>) {
     }
 }
 
-/// The one kind of frame that is accepted from a front end is a command.
+/// The one kind of frame that is accepted from a front end is a command; everything else closes the door.
 fn read_door(mut stream: UnixStream, door: u64, inputs: &SyncSender<Input>) {
     while let Ok(Some(frame)) = DoorFrame::read(&mut stream) {
         if frame.kind != Kind::Command {
             break;
         }
-        let asker = Asker { door, id: frame.id };
-        let input = match frame.parse() {
-            Ok(command) => Input::Command(asker, command),
-            Err(_) => Input::Malformed(asker),
+        let Ok(command) = frame.parse() else {
+            tracing::warn!("a command cannot be read: its door is closed");
+            break;
         };
-        if inputs.send(input).is_err() {
+        let asker = Asker { door, id: frame.id };
+        if inputs.send(Input::Command(asker, command)).is_err() {
             break;
         }
     }

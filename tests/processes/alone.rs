@@ -64,8 +64,21 @@ impl Alone {
         }
     }
 
+    /// A new door, in place of the one before.
+    pub fn renew_door(&mut self) {
+        self.door = open_door(&self.control);
+    }
+
     pub fn ask(&self, command: &Ask) -> Result<Answer, Refusal> {
         self.door.call(command)
+    }
+
+    /// A front end's end of a new door, in place of the one before.
+    pub fn bare_door(&self) -> UnixStream {
+        let (theirs, ours) = stream_pair().unwrap();
+        let end = Some(theirs.as_fd());
+        self.control.send(Tag::Door, b"", end).unwrap();
+        ours
     }
 
     /// The network process's end of a new link.

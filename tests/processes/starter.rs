@@ -1,5 +1,6 @@
 //! P6: a terminal client and a Net that were taken over, and say to their starter whatever they like.
-//! Nothing of it ends Secure or reaches it, but what each may say of itself.
+//! Nothing of it reaches Secure, but what each may say of itself: such a Net is ended and started again,
+//! and such a client is without a starter, as if it had gone.
 
 use std::fs::{self, Permissions};
 use std::os::fd::AsFd;
@@ -16,18 +17,37 @@ use xtask::process::{NO_KEYRING, binary, child_of};
 
 use crate::scene::{built, until};
 
-/// No isolation: each would end a Secure that was told it.
-const LIES: [&[u8]; 5] = [b"", b"whole", b"full ", b"partial (", b"\xff\xfe"];
+/// What neither a Net nor a front end may send, and whether with a descriptor of its own making. Each
+/// isolation would end a Secure that was told it.
+const LIES: [(Tag, &[u8], bool); 6] = [
+    (Tag::Isolation, b"none (\x1b[2J)", false),
+    (Tag::Isolation, b"partial (\nisolation: full)", false),
+    (Tag::Isolation, b"\xff\xfe", false),
+    (Tag::Isolation, b"full", true),
+    (Tag::Link, b"", true),
+    (Tag::Configuration, b"{}", false),
+];
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Names the file in which each start of Net is a line.
+const STARTS: &str = "TREELINE_TEST_STARTS";
+/// A network process that does nothing, and ends with its control socket.
+const IDLE: &str = "exec cat > /dev/null";
 
-/// A network process that lies, and then waits for the end of its control socket.
+/// A network process that lies at each start, goes on after it, and at last says what it may.
 #[test]
 #[ignore = "it is a process of the others"]
 fn as_net() {
     let Ok(control) = Control::inherited() else {
         return;
     };
-    lie(&control);
+    let starts = fs::read_to_string(std::env::var(STARTS).unwrap()).unwrap();
+    if let Some(lie) = LIES.get(starts.lines().count() - 1) {
+        tell(&control, lie);
+        // The starter may have closed the socket.
+        control.send(Tag::Isolation, b"none (lied)", None).ok();
+        std::thread::sleep(PATIENCE);
+        return;
+    }
     let long = vec![b'x'; Control::BODY_BYTES];
     control.send(Tag::Relays, &long, None).unwrap();
     control
@@ -37,19 +57,10 @@ fn as_net() {
     while let Ok(Some(_)) = control.receive() {}
 }
 
-/// Everything that a child or a front end must not say, with descriptors of its own making.
-fn lie(control: &Control) {
+fn tell(control: &Control, (tag, body, with): &(Tag, &[u8], bool)) {
     let (near, _far) = stream_pair().unwrap();
-    for text in LIES {
-        control.send(Tag::Isolation, text, None).unwrap();
-    }
-    let long = [b"partial (", vec![b'x'; 9000].as_slice(), b")"].concat();
-    control.send(Tag::Isolation, &long, None).unwrap();
-    for tag in [Tag::Link, Tag::Configuration, Tag::Relays, Tag::Line] {
-        control
-            .send(tag, b"secure full", Some(near.as_fd()))
-            .unwrap();
-    }
+    let end = with.then(|| near.as_fd());
+    control.send(*tag, body, end).unwrap();
 }
 
 /// The real starter and Secure, with that Net beside them, and the test as its client.
@@ -59,12 +70,6 @@ struct Started {
 }
 
 impl Started {
-    fn new(folder: &Path) -> Self {
-        let own = std::env::current_exe().unwrap();
-        let net = format!("exec {} --exact starter::as_net --ignored", own.display());
-        Self::with_net(folder, &net)
-    }
-
     fn with_net(folder: &Path, net: &str) -> Self {
         built();
         for program in ["treeline-starter", "treeline-secure", "treeline-keyring"] {
@@ -78,6 +83,7 @@ impl Started {
             .arg("--directory")
             .arg(folder.join("profile"))
             .envs(NO_KEYRING)
+            .env(STARTS, folder.join("starts"))
             .stdin(theirs)
             .stdout(Stdio::null())
             .spawn()
@@ -107,32 +113,70 @@ fn status(door: &Door) -> Status {
 }
 
 #[test]
-fn who_lies_to_the_starter_ends_nobody() {
+fn a_net_that_lies_to_the_starter_ends_itself_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let mut started = Started::new(folder.path());
+    let own = std::env::current_exe().unwrap();
+    let run = format!("exec {} --exact starter::as_net --ignored", own.display());
+    let net = format!("echo start >> \"${STARTS}\"; {run}");
+    let mut started = Started::with_net(folder.path(), &net);
     let door = started.door();
-    let end = Instant::now() + PATIENCE;
-    while !status(&door).isolation.contains("it was taken over") {
-        assert!(Instant::now() < end, "{}", status(&door).isolation);
-    }
     let secure = started.secure().unwrap();
-    lie(&started.control);
-    started
-        .control
-        .send(Tag::Isolation, b"none (a test)", None)
-        .unwrap();
-    // Behind all of it.
-    started.control.send(Tag::Door, b"", None).unwrap();
-    let next = started.door();
-    let said = status(&next).isolation;
-    assert!(said.contains("terminal: not confined: a test"), "{said}");
-    assert!(
-        said.contains("net: not confined: it was taken over"),
-        "{said}"
-    );
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let said = status(&door).isolation;
+        assert!(!said.contains("lied") && !said.contains('\u{1b}'), "{said}");
+        if said.contains("net: not confined: it was taken over") {
+            break;
+        }
+        assert!(Instant::now() < end, "{said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let starts = fs::read_to_string(folder.path().join("starts")).unwrap();
+    assert_eq!(starts.lines().count(), LIES.len() + 1);
+    let log = fs::read_to_string(folder.path().join("profile/net.log")).unwrap();
+    let ended = log.matches("sent its starter what it may not").count();
+    assert_eq!(ended, LIES.len(), "{log}");
     assert_eq!(started.secure(), Some(secure), "it was started again");
+    started.control.finish();
+    assert!(started.starter.wait().unwrap().success());
+}
 
-    // The starter ends with its client, and everything with it.
+#[test]
+fn a_front_end_that_lies_to_the_starter_has_none_any_more() {
+    for lie in &LIES {
+        let folder = tempfile::tempdir().unwrap();
+        let mut started = Started::with_net(folder.path(), IDLE);
+        let door = started.door();
+        status(&door);
+        let secure = started.secure().unwrap();
+        tell(&started.control, lie);
+        let said = loop {
+            match started.control.receive().unwrap() {
+                Some(packet) if packet.tag == Tag::Line => break packet.body,
+                other => assert!(other.is_some(), "it has said nothing"),
+            }
+        };
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("what it may not"), "{said}");
+        assert_eq!(started.starter.wait().unwrap().code(), Some(2));
+        until("Secure has ended", || {
+            !Path::new(&format!("/proc/{secure}")).exists()
+        });
+    }
+}
+
+#[test]
+fn a_front_end_says_how_it_is_confined_and_the_starter_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut started = Started::with_net(folder.path(), IDLE);
+    started.door();
+    let secure = started.secure().unwrap();
+    let say = |tag, body| started.control.send(tag, body, None).unwrap();
+    say(Tag::Isolation, b"none (a test)");
+    say(Tag::Door, b"");
+    let said = status(&started.door()).isolation;
+    assert!(said.contains("terminal: not confined: a test"), "{said}");
+    assert_eq!(started.secure(), Some(secure), "it was started again");
     started.control.finish();
     assert!(started.starter.wait().unwrap().success());
     until("Secure has ended", || {

@@ -17,6 +17,7 @@ use proto::{
     Registration, Signer, Start, Tier, Timestamp,
 };
 
+use endpoint_secure_api::codec::{Frame as DoorFrame, Kind};
 use endpoint_secure_api::control::Control;
 use xtask::process::binary;
 
@@ -341,7 +342,12 @@ fn a_taken_over_net_gets_nothing_and_forges_nothing() {
     assert_eq!(seen.wrong, Vec::<String>::new());
     assert_eq!(seen.chunks.len(), own, "it published what nobody wrote");
     let told = &seen.bytes;
-    let shown = format!("{before:?} Lighthouse general {PASSPHRASE}");
+    let World(teams, devices, messages) = &before;
+    let teams = teams.iter().map(|team| [&*team.name, &*team.organisation]);
+    let devices = devices.iter().map(|device| [&*device.user, &*device.name]);
+    let messages = messages.iter().map(|message| [&*message.text, PASSPHRASE]);
+    let shown: Vec<&str> = teams.chain(devices).chain(messages).flatten().collect();
+    let shown = shown.join("\n") + "\ngeneral";
     for word in WORDS {
         assert!(shown.contains(word), "{word:?} is not to be found anywhere");
     }
@@ -355,20 +361,53 @@ fn a_taken_over_net_gets_nothing_and_forges_nothing() {
     assert!(frames > 1000, "only {frames} were sent");
 }
 
-/// Who did not start it does not get to speak to it, also not with a socket of the right kind.
+/// Who did not start them does not get to speak to them, also not with a socket of the right kind.
 #[test]
-fn secure_works_for_who_started_it_alone() {
+fn secure_and_net_work_for_who_started_them_alone() {
     built();
     let folder = tempfile::tempdir().unwrap();
-    let (_control, theirs) = Control::pair().unwrap();
-    let out = std::process::Command::new("sh")
-        .args(["-c", "\"$0\" --directory \"$1\"; exit $?"])
-        .arg(binary("treeline-secure").unwrap())
-        .arg(folder.path().join("secure"))
-        .stdin(theirs)
-        .output()
-        .unwrap();
-    refused(&out, 2, &["no control socket", "is started by"]);
+    for program in ["treeline-secure", "treeline-net"] {
+        let (_control, theirs) = Control::pair().unwrap();
+        let out = std::process::Command::new("sh")
+            .args(["-c", "\"$0\" --directory \"$1\"; exit $?"])
+            .arg(binary(program).unwrap())
+            .arg(folder.path().join(program))
+            .stdin(theirs)
+            .output()
+            .unwrap();
+        refused(&out, 2, &["no control socket", "is started by"]);
+    }
+}
+
+/// A front end that sends what is no command loses its door, and nobody loses anything else.
+#[test]
+fn what_is_no_command_closes_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut secure = Alone::start(&folder.path().join("secure"));
+    let frame_of = |kind, body: &str| DoorFrame {
+        kind,
+        id: 1,
+        body: body.into(),
+    };
+    let status = r#"{"command":"status"}"#;
+    for frame in [
+        frame_of(Kind::Command, r#"{"command":"openEverything"}"#),
+        frame_of(Kind::Command, r#"{"command":"unlock"}"#),
+        frame_of(Kind::Command, "\u{1b}[2J"),
+        frame_of(Kind::Event, status),
+    ] {
+        let mut door = secure.bare_door();
+        door.set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        frame_of(Kind::Command, status).write(&mut door).unwrap();
+        let answer = DoorFrame::read(&mut door).unwrap().unwrap();
+        assert_eq!(answer.kind, Kind::Answer);
+        frame.write(&mut door).unwrap();
+        assert!(DoorFrame::read(&mut door).unwrap().is_none(), "{frame:?}");
+    }
+    secure.renew_door();
+    secure.ask(&Command::Status).unwrap();
+    assert!(secure.process.try_wait().unwrap().is_none(), "it has ended");
 }
 
 /// Everything that the device publishes by itself.

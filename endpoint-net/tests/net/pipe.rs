@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use proto::Tier;
+use rustix::net::{SendFlags, send};
 
 use crate::process::{Net, PROGRAM, World};
 
@@ -51,6 +52,15 @@ fn it_ends_with_the_starter() {
     let mut net = Net::start(directory.path());
     drop(net.control.take());
     assert!(net.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_packet_that_is_not_for_it_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut net = Net::start(directory.path());
+    let control = net.control.take().unwrap();
+    send(&control, b"Dxyz", SendFlags::empty()).unwrap();
+    assert_eq!(net.child.wait().unwrap().code(), Some(2));
 }
 
 #[test]

@@ -3,8 +3,12 @@
 //! Every command has exactly one answer; which one is said at the command. A locked Secure answers
 //! only [`Command::Status`], [`Command::CreateProfile`] and [`Command::Unlock`].
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::text::closed;
 
 use crate::{
     Anchor, Channel, ChannelId, Connectivity, Device, Invite, Issued, Locking, MessageId,
@@ -13,7 +17,7 @@ use crate::{
 };
 
 /// A request from a front end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(
     tag = "command",
@@ -296,8 +300,14 @@ impl Command {
     pub const NAME_LIMIT: usize = 64;
 }
 
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        closed(self, "command", f)
+    }
+}
+
 /// The answer to a command that was carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "answer", content = "value", rename_all = "camelCase")]
 pub enum Answer {
@@ -339,6 +349,12 @@ pub enum Answer {
     Sent(MessageId),
     /// A page of a timeline.
     Page(Page),
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        closed(self, "answer", f)
+    }
 }
 
 /// Why a command was not carried out. The text is one line for a person: what, where, what to do.

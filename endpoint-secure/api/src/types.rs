@@ -1,10 +1,18 @@
 //! The nouns of the door. Sizes and units are in the field names; times are milliseconds since 1970.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::text::closed;
+
 macro_rules! plain {
+    ($($item:item)*) => { door! { $(#[derive(Debug)] $item)* } };
+}
+
+macro_rules! door {
     ($($item:item)*) => {$(
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(test, derive(ts_rs::TS))]
         #[serde(rename_all = "camelCase")]
         $item
@@ -302,32 +310,6 @@ plain! {
         pub text: String,
     }
 
-    /// What an invite says, for a person to look at before joining.
-    pub struct Invite {
-        /// What its issuer knows it by: 16 hex digits.
-        pub id: String,
-        /// The invite as text to paste, `treeline-invite-…`.
-        pub text: String,
-        /// The same for a QR code, `TREELINE-INVITE:…`: digits and capital letters only.
-        pub qr: String,
-        /// The same to say, about 50 words of five letters: without names, and without relays but domains.
-        pub words: String,
-        /// The team it leads to.
-        pub team: TeamId,
-        /// The name of the organisation; empty from words.
-        pub organisation: String,
-        /// The name of the team; empty from words.
-        pub team_name: String,
-        /// The admin device's full fingerprint, which the welcome must come from.
-        pub admin: String,
-        /// The same as 30 decimal digits.
-        pub admin_digits: String,
-        /// Relays to try, as `host:port#key`, or domains.
-        pub relays: Vec<String>,
-        /// When it ends.
-        pub expires_ms: u64,
-    }
-
     /// What has become of an invite.
     #[derive(Copy)]
     pub enum Fate {
@@ -389,30 +371,6 @@ plain! {
         pub devices: Vec<Device>,
     }
 
-    /// One message as it stands in the timeline.
-    pub struct Message {
-        /// Its name.
-        pub id: MessageId,
-        /// The author's display name.
-        pub user: String,
-        /// The author's device name.
-        pub device_name: String,
-        /// When it was written, clamped to when it arrived.
-        pub sent_ms: u64,
-        /// Its text, up to 64 KiB of UTF-8.
-        pub text: String,
-        /// Whether this device wrote it.
-        pub own: bool,
-        /// How far it has come; of other people's messages, always `Origin`.
-        pub delivery: Delivery,
-        /// Why a relay refused it, in one line; empty otherwise.
-        pub failure: String,
-        /// Messages of this author that are missing right before this one.
-        pub missing_before: u32,
-        /// Whether it was sent while its author was cut off, on a branch of the team that lost.
-        pub disconnected: bool,
-    }
-
     /// Where a page of the timeline starts.
     #[derive(Copy)]
     #[serde(tag = "at")]
@@ -457,6 +415,70 @@ plain! {
         /// What stands before the first message, where that is on this page and this device was not in
         /// the team from its beginning.
         pub earlier: Option<Earlier>,
+    }
+}
+
+door! {
+    /// What an invite says, for a person to look at before joining.
+    pub struct Invite {
+        /// What its issuer knows it by: 16 hex digits.
+        pub id: String,
+        /// The invite as text to paste, `treeline-invite-…`.
+        pub text: String,
+        /// The same for a QR code, `TREELINE-INVITE:…`: digits and capital letters only.
+        pub qr: String,
+        /// The same to say, about 50 words of five letters: without names, and without relays but domains.
+        pub words: String,
+        /// The team it leads to.
+        pub team: TeamId,
+        /// The name of the organisation; empty from words.
+        pub organisation: String,
+        /// The name of the team; empty from words.
+        pub team_name: String,
+        /// The admin device's full fingerprint, which the welcome must come from.
+        pub admin: String,
+        /// The same as 30 decimal digits.
+        pub admin_digits: String,
+        /// Relays to try, as `host:port#key`, or domains.
+        pub relays: Vec<String>,
+        /// When it ends.
+        pub expires_ms: u64,
+    }
+
+    /// One message as it stands in the timeline.
+    pub struct Message {
+        /// Its name.
+        pub id: MessageId,
+        /// The author's display name.
+        pub user: String,
+        /// The author's device name.
+        pub device_name: String,
+        /// When it was written, clamped to when it arrived.
+        pub sent_ms: u64,
+        /// Its text, up to 64 KiB of UTF-8.
+        pub text: String,
+        /// Whether this device wrote it.
+        pub own: bool,
+        /// How far it has come; of other people's messages, always `Origin`.
+        pub delivery: Delivery,
+        /// Why a relay refused it, in one line; empty otherwise.
+        pub failure: String,
+        /// Messages of this author that are missing right before this one.
+        pub missing_before: u32,
+        /// Whether it was sent while its author was cut off, on a branch of the team that lost.
+        pub disconnected: bool,
+    }
+}
+
+impl fmt::Debug for Invite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        closed(self, "", f)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        closed(self, "", f)
     }
 }
 

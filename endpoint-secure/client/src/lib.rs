@@ -6,9 +6,11 @@
 //! Nothing here reads a chunk, a key or a database; threads, no async runtime.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod endpoint;
 pub mod naming;
+pub mod output;
 mod profile;
 mod starter;
 pub mod terminal;

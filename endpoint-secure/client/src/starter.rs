@@ -84,6 +84,9 @@ pub enum StartError {
     /// No control socket can be made.
     #[error("no processes can be started: {0}")]
     Control(#[source] io::Error),
+    /// The terminal front end does not keep to what it may send.
+    #[error("the front end has sent its starter what it may not; are all programs of one version?")]
+    WrongFront,
     /// A child ended again and again; its own last line.
     #[error("{0}")]
     LastWords(String),

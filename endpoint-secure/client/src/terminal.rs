@@ -12,6 +12,7 @@ use clap::Args;
 use endpoint_secure_api::{Answer, Code, Command, Event, Lock, Passphrase, Refusal};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::output::complain;
 use crate::{Endpoint, StartError, default_directory};
 
 /// How long what was written may take to reach a relay before a command ends without that.
@@ -54,7 +55,7 @@ impl Failure {
 
     /// Prints the line behind the program's name, and gives the exit code.
     pub fn report(&self, program: &str) -> ExitCode {
-        eprintln!("{program}: {}", self.0.text);
+        complain(format_args!("{program}: {}", self.0.text));
         ExitCode::from(self.0.code.exit_code())
     }
 }
@@ -69,7 +70,7 @@ impl From<StartError> for Failure {
 pub fn hear(endpoint: &Endpoint, limit: Duration) -> Option<Event> {
     let event = endpoint.next_event(limit);
     if let Some(Event::Notice(line)) = &event {
-        eprintln!("treeline: {line}");
+        complain(format_args!("treeline: {line}"));
     }
     event
 }

@@ -3,8 +3,10 @@
 use std::fs;
 
 use endpoint_secure::device::{Asker, Device, Effect, Event};
-use endpoint_secure_api::{Answer, Code, Command, Lock, LockCause, Locking, Passphrase, Suite};
-use proto::{Frame, Reconcile, Timestamp};
+use endpoint_secure_api::{
+    Answer, Code, Command, Connectivity, Lock, LockCause, Locking, Passphrase, Reach, Suite,
+};
+use proto::{Frame, Reconcile, Tier, Timestamp};
 
 use crate::hub::{CHEAP, PASSPHRASE, World};
 
@@ -184,6 +186,56 @@ fn a_link_that_breaks_the_protocol_is_closed() {
         let effects: Vec<Effect> = std::iter::from_fn(|| device.next_effect()).collect();
         assert!(matches!(effects.last(), Some(Effect::CloseNet(_))));
     }
+}
+
+fn reach(world: &mut World, relay: &str) {
+    let (tier, relay) = (Tier::Cloud, relay.to_owned());
+    world.handle(0, Event::Net(Frame::Reach { tier, relay }));
+}
+
+fn connectivity(world: &mut World) -> Connectivity {
+    match world.ask(0, Command::Status).unwrap() {
+        Answer::Status(status) => status.connectivity,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_name_of_a_relay_steers_no_terminal() {
+    let (mut world, _) = World::pair(Suite::Classic);
+    for (told, shown) in [
+        ("relay.example:4470", "relay.example:4470"),
+        ("relay\u{1b}[2J", ""),
+        ("relay\nall is well", ""),
+        (&"r".repeat(300), ""),
+    ] {
+        reach(&mut world, told);
+        let state = connectivity(&mut world);
+        assert_eq!((state.reach, state.relay.as_str()), (Reach::Cloud, shown));
+    }
+}
+
+#[test]
+fn while_it_is_locked_it_says_nothing_of_what_the_network_process_says() {
+    let (mut world, _) = World::pair(Suite::Classic);
+    reach(&mut world, "");
+    world.ask(0, Command::Lock).unwrap();
+    let before = world.members[0].events.len();
+    reach(&mut world, "relay.example:4470");
+    let key = "ab".repeat(32);
+    let found = format!(
+        r#"[{{"name":"hall","place":"10.0.0.1:4470","key":"{key}","changed":false,"own":false}}]"#
+    );
+    world.handle(0, Event::Found(found.into_bytes()));
+    assert_eq!(world.members[0].events.len(), before);
+    assert_eq!(connectivity(&mut world), Connectivity::default());
+    // It is there when it is unlocked.
+    world.ask(0, unlock(PASSPHRASE)).unwrap();
+    assert_eq!(connectivity(&mut world).relay, "relay.example:4470");
+    let Answer::Relays(relays) = world.ask(0, Command::Relays).unwrap() else {
+        panic!("no relays");
+    };
+    assert!(relays.iter().any(|relay| relay.key == key), "{relays:?}");
 }
 
 #[test]

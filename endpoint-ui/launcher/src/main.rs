@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use endpoint_secure_client::output::complain;
 use endpoint_secure_client::{FrontEnd, StartError, Starter, default_directory};
 
 /// The desktop messenger.
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            eprintln!("treeline: {line}");
+            complain(format_args!("treeline: {line}"));
             ExitCode::from(2)
         }
     }

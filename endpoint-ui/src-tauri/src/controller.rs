@@ -1,6 +1,7 @@
 //! Keeps the newest door, and passes hints on to the page, each at most once in a while.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -81,19 +82,32 @@ impl Controller {
         self.hint(Hint::Own { event: "door" });
     }
 
-    /// Serves the control socket until the launcher is gone, and then ends the program.
+    /// Serves the control socket until the launcher is gone, or sends what is not for a window, and then
+    /// ends the program.
     pub fn listen(self: &Arc<Self>, control: Control, app: AppHandle) {
         let hints = Arc::clone(self);
         thread::spawn(move || hints.pass_on());
         let this = Arc::clone(self);
-        thread::spawn(move || {
-            while let Ok(Some(packet)) = control.receive() {
-                if let (Tag::Door, Some(end)) = (packet.tag, packet.descriptor) {
-                    this.replace(UnixStream::from(end));
-                }
+        thread::spawn(move || match this.follow(&control) {
+            Ok(()) => app.exit(0),
+            Err(error) => {
+                eprintln!("treeline-ui: the control socket: {error}");
+                app.exit(2);
             }
-            app.exit(0);
         });
+    }
+
+    fn follow(self: &Arc<Self>, control: &Control) -> io::Result<()> {
+        while let Some(packet) = control.receive()? {
+            let (Tag::Door, Some(end)) = (packet.tag, packet.descriptor) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the starter has sent a packet that is not for a window",
+                ));
+            };
+            self.replace(UnixStream::from(end));
+        }
+        Ok(())
     }
 
     fn replace(self: &Arc<Self>, stream: UnixStream) {
@@ -168,7 +182,25 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn a_packet_that_is_not_for_a_window_ends_it() {
+        let controller = Arc::new(Controller::default());
+        let (window, starter) = Control::pair().unwrap();
+        let mut starter = File::from(starter);
+        // A line, a door without an end, and no packet at all.
+        for packet in [b"Lready".as_slice(), b"D", b"?"] {
+            starter.write_all(packet).unwrap();
+            let error = controller.follow(&window).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        drop(starter);
+        assert!(controller.follow(&window).is_ok());
+    }
 
     #[test]
     fn equal_hints_gather_and_too_many_become_one() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use endpoint_secure_api::{Anchor, Channel, Command, Delivery, Event, Message, MessageId, Reach};
 use endpoint_secure_client::Endpoint;
+use endpoint_secure_client::output::say;
 use endpoint_secure_client::terminal::{Failure, departed};
 
 use crate::channel::{Reader, channels, find, page, teams};
@@ -45,7 +46,7 @@ pub fn run(endpoint: &Endpoint) -> Result<(), Failure> {
             // What cannot be done is told, and the session goes on.
             Ok(line) => session
                 .line(&line)
-                .unwrap_or_else(|failure| println!("! {failure}")),
+                .unwrap_or_else(|failure| say(format_args!("! {failure}"))),
             Err(TryRecvError::Disconnected) => return leave(endpoint),
             Err(TryRecvError::Empty) => session.listen()?,
         }
@@ -55,7 +56,7 @@ pub fn run(endpoint: &Endpoint) -> Result<(), Failure> {
 /// What was just said gets a moment to leave.
 fn leave(endpoint: &Endpoint) -> Result<(), Failure> {
     if !departed(endpoint, Duration::from_secs(3))? {
-        println!("-- no relay has all of it yet; it leaves the next time that one can be reached");
+        say("-- no relay has all of it yet; it leaves the next time that one can be reached");
     }
     Ok(())
 }
@@ -81,14 +82,17 @@ impl Session<'_> {
                 return self.open(channel);
             }
         }
-        println!(
-            "No channel yet: `treeline-chat join INVITE` asks to join a team. /help lists what can be typed."
+        say(
+            "No channel yet: `treeline-chat join INVITE` asks to join a team. /help lists what can be typed.",
         );
         Ok(())
     }
 
     fn open(&mut self, channel: Channel) -> Result<(), Failure> {
-        println!("-- {} (/help lists what can be typed)", channel.name);
+        say(format_args!(
+            "-- {} (/help lists what can be typed)",
+            channel.name
+        ));
         self.reader = Reader::default();
         self.newest = None;
         let fresh = self.reader.fresh(self.endpoint, &channel)?;
@@ -120,7 +124,7 @@ impl Session<'_> {
         match word {
             "" if rest.is_empty() => Ok(()),
             "/help" => {
-                println!("{HELP}");
+                say(HELP);
                 Ok(())
             }
             "/channels" => output::channels(self.endpoint, false),
@@ -130,7 +134,9 @@ impl Session<'_> {
                 self.open(channel)
             }
             _ if line.starts_with('/') && !line.starts_with("//") => {
-                println!("! {word} is nothing that can be typed here\n{HELP}");
+                say(format_args!(
+                    "! {word} is nothing that can be typed here\n{HELP}"
+                ));
                 Ok(())
             }
             _ => self.say(line.strip_prefix('/').unwrap_or(line)),
@@ -139,7 +145,7 @@ impl Session<'_> {
 
     fn say(&mut self, text: &str) -> Result<(), Failure> {
         let Some(channel) = &self.channel else {
-            println!("! no channel is open: /join TEAM/CHANNEL");
+            say("! no channel is open: /join TEAM/CHANNEL");
             return Ok(());
         };
         let id = send::send_one(self.endpoint, channel, text)?;
@@ -158,7 +164,7 @@ impl Session<'_> {
                     Reach::Lan => "LAN only",
                     Reach::Cloud => "cloud",
                 };
-                println!("-- {reach}, {} queued", state.queued);
+                say(format_args!("-- {reach}, {} queued", state.queued));
                 Ok(())
             }
             Some(Event::Relays) => {
@@ -166,7 +172,7 @@ impl Session<'_> {
                 Ok(())
             }
             Some(Event::Notice(line)) => {
-                println!("-- {line}");
+                say(format_args!("-- {line}"));
                 Ok(())
             }
             Some(Event::Channels(_)) if self.channel.is_none() => self.open_first(),
@@ -190,7 +196,10 @@ impl Session<'_> {
             .iter()
             .find(|message: &&Message| message.id == id);
         if let Some(own) = own.filter(|own| own.delivery != shown) {
-            println!("   your message is {}", output::delivery(own.delivery));
+            say(format_args!(
+                "   your message is {}",
+                output::delivery(own.delivery)
+            ));
             self.newest = Some((id, own.delivery));
         }
         Ok(())

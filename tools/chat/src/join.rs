@@ -7,11 +7,12 @@ use endpoint_secure_api::{
     Answer, Code, Command, Invite, JoinStage, Preview, Profile, Role, TeamId,
 };
 use endpoint_secure_client::Endpoint;
+use endpoint_secure_client::output::{complain, object, say};
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, hear, unexpected};
 
 use crate::channel::{PATIENCE, teams};
 use crate::options::{Link, Options};
-use crate::output::{object, time};
+use crate::output::time;
 
 /// A profile that was just opened hears within this time whether it was added.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -38,12 +39,13 @@ fn fingerprint(json: bool, profile: &Profile) {
         ..
     } = profile;
     if json {
-        println!(
-            "{}",
-            serde_json::json!({ "v": 1, "kind": "profile", "fingerprint": fingerprint, "digits": digits })
-        );
+        let both = serde_json::json!({ "fingerprint": fingerprint, "digits": digits });
+        object("profile", &both);
     } else {
-        println!("fingerprint {}\ndigits {digits}", grouped(fingerprint));
+        say(format_args!(
+            "fingerprint {}\ndigits {digits}",
+            grouped(fingerprint)
+        ));
     }
 }
 
@@ -67,7 +69,7 @@ pub fn join(
     if json {
         object("invite", &told);
     } else {
-        println!("{}", invite_lines(&told));
+        say(invite_lines(&told));
     }
     fingerprint(json, &profile(endpoint)?);
     let Some(wait) = wait else {
@@ -80,12 +82,9 @@ pub fn join(
     let until = Instant::now() + Duration::from_secs(wait);
     let joined = wait_until_in(endpoint, json, team.id, until)?;
     if json {
-        println!(
-            "{}",
-            serde_json::json!({ "v": 1, "kind": "joined", "team": joined })
-        );
+        object("joined", &serde_json::json!({ "team": joined }));
     } else {
-        println!("joined {joined}");
+        say(format_args!("joined {joined}"));
     }
     Ok(())
 }
@@ -107,13 +106,8 @@ pub fn link(endpoint: &Endpoint, json: bool, job: &Link) -> Result<(), Failure> 
         },
     };
     match endpoint.call_when_back(&command, PATIENCE)? {
-        Answer::Link(text) if json => {
-            println!(
-                "{}",
-                serde_json::json!({ "v": 1, "kind": "link", "link": text })
-            );
-        }
-        Answer::Link(text) => println!("{text}"),
+        Answer::Link(text) if json => object("link", &serde_json::json!({ "link": text })),
+        Answer::Link(text) => say(text),
         Answer::Teams(_) => fingerprint(json, &profile(endpoint)?),
         Answer::Done => {}
         _ => return Err(unexpected()),
@@ -142,11 +136,11 @@ pub fn direct(endpoint: &Endpoint, json: bool, name: &str) -> Result<(), Failure
     if json {
         object("invite", &invite);
     } else {
-        println!("{}", invite.text);
+        say(invite.text);
     }
     if !departed(endpoint, DEPARTURE)? {
-        eprintln!(
-            "treeline-chat: no relay has the conversation yet; it leaves when one can be reached"
+        complain(
+            "treeline-chat: no relay has the conversation yet; it leaves when one can be reached",
         );
     }
     Ok(())
@@ -202,7 +196,7 @@ fn enter(endpoint: &Endpoint, json: bool, team: TeamId) -> Result<String, Failur
     if json {
         object("preview", &preview);
     } else {
-        println!("{}", preview_lines(&preview));
+        say(preview_lines(&preview));
     }
     if !json && stdin().is_terminal() && !agreed()? {
         let line = "not joined; `treeline-chat enter` asks again, `treeline-chat decline` forgets the team";
@@ -241,10 +235,10 @@ pub fn waiting(endpoint: &Endpoint, number: Option<u32>) -> Result<TeamId, Failu
 }
 
 fn agreed() -> Result<bool, Failure> {
-    print!("Join this team? [y/N] ");
     let mut answer = String::new();
     let failed = |e: std::io::Error| Failure::new(Code::Usage, format!("the terminal: {e}"));
-    stdout().flush().map_err(failed)?;
+    let asked = write!(stdout(), "Join this team? [y/N] ").and_then(|()| stdout().flush());
+    asked.map_err(failed)?;
     stdin().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -3,6 +3,8 @@
 //! The endpoint without pixels: it starts Secure and Net as the desktop does, and holds neither keys
 //! nor network.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod channel;
 mod interactive;
 mod join;
@@ -18,6 +20,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use endpoint_secure_api::Code;
+use endpoint_secure_client::output::say;
 use endpoint_secure_client::terminal::Failure;
 use zeroizing_alloc::ZeroAlloc;
 
@@ -64,7 +67,7 @@ fn run(options: &Options) -> Result<(), Failure> {
             let team = join::waiting(&endpoint, *team)?;
             let until = Instant::now() + join::SOON;
             let name = join::wait_until_in(&endpoint, options.json, team, until)?;
-            println!("joined {name}");
+            say(format_args!("joined {name}"));
             Ok(())
         }
         Some(Job::Decline { team }) => join::decline(&endpoint, join::waiting(&endpoint, *team)?),

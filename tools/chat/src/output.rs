@@ -7,21 +7,10 @@ use endpoint_secure_api::{
 };
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
+use endpoint_secure_client::output::{object, say};
 use endpoint_secure_client::terminal::{Failure, grouped, hear, unexpected};
-use serde::Serialize;
 
 use crate::channel::{PATIENCE, channels as channels_of, teams as all_teams};
-
-/// Prints `{"v":1,"kind":…,…}`.
-pub fn object<T: Serialize>(kind: &str, value: &T) {
-    let mut object = serde_json::json!({ "v": 1, "kind": kind });
-    if let (Some(object), Ok(serde_json::Value::Object(fields))) =
-        (object.as_object_mut(), serde_json::to_value(value))
-    {
-        object.extend(fields);
-    }
-    println!("{object}");
-}
 
 /// One message.
 pub fn message(json: bool, message: &Message) {
@@ -29,10 +18,10 @@ pub fn message(json: bool, message: &Message) {
         return object("message", message);
     }
     if message.missing_before > 0 {
-        println!(
+        say(format_args!(
             "  … {} entries of {} are missing here",
             message.missing_before, message.user
-        );
+        ));
     }
     let mark = if message.own {
         format!("  [{}]", delivery(message.delivery))
@@ -49,12 +38,12 @@ pub fn message(json: bool, message: &Message) {
     } else {
         ""
     };
-    println!(
+    say(format_args!(
         "{}  {}: {}{apart}{mark}{why}",
         time(message.sent_ms),
         message.user,
-        printable(&message.text)
-    );
+        set_in(&message.text)
+    ));
 }
 
 /// What came before this device did, in one row.
@@ -65,26 +54,19 @@ pub fn earlier(json: bool, earlier: Option<&Earlier>) {
     }
     let joined = time(earlier.joined_ms);
     match earlier.messages {
-        0 => println!("  … what was said before {joined}, when this device came in, is not here"),
-        most => println!(
+        0 => say(format_args!(
+            "  … what was said before {joined}, when this device came in, is not here"
+        )),
+        most => say(format_args!(
             "  … up to {most} messages from before {joined}, when this device came in, are not here"
-        ),
+        )),
     }
 }
 
-/// The text without what would steer the terminal.
-fn printable(text: &str) -> String {
-    let plain = text.trim_end_matches(['\r', '\n']);
-    plain
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+/// The text, its further lines set in: none of them looks like one of somebody else's.
+fn set_in(text: &str) -> String {
+    let lines: Vec<&str> = text.trim_end_matches(['\r', '\n']).lines().collect();
+    lines.join("\n    ")
 }
 
 /// The word for how far a message has come.
@@ -114,7 +96,7 @@ pub fn sent(json: bool, sent: &[MessageId]) {
     if json {
         sent.iter().for_each(|id| object("sent", id));
     } else {
-        println!("{} sent", sent.len());
+        say(format_args!("{} sent", sent.len()));
     }
 }
 
@@ -131,10 +113,10 @@ pub fn teams(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
             JoinStage::Admitted => "(added: treeline-chat enter)",
             JoinStage::Refused => &team.refused,
         };
-        println!(
+        say(format_args!(
             "{}  {name}  {} devices, epoch {}",
             team.id.team, team.devices, team.epoch
-        );
+        ));
     }
     Ok(())
 }
@@ -146,7 +128,7 @@ pub fn channels(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
             if json {
                 object("channel", &channel);
             } else {
-                println!("{}", channel_line(&team.name, &channel));
+                say(channel_line(&team.name, &channel));
             }
         }
     }
@@ -180,20 +162,20 @@ pub fn devices(endpoint: &Endpoint, json: bool, team: &str) -> Result<(), Failur
             object("device", &device);
         } else {
             let own = if device.own { "  (this device)" } else { "" };
-            println!(
+            say(format_args!(
                 "{}  {} / {}{own}  {}",
                 device.device,
                 device.user,
                 device.name,
                 grouped(&device.fingerprint)
-            );
+            ));
             if !device.warning.is_empty() {
-                println!("  ! this device {}", device.warning);
+                say(format_args!("  ! this device {}", device.warning));
             }
         }
     }
     if !json {
-        println!("code {}", found.code);
+        say(format_args!("code {}", found.code));
     }
     Ok(())
 }
@@ -218,11 +200,11 @@ pub fn locking(
         return Ok(());
     }
     match locking.idle_minutes {
-        0 => println!("idle: never"),
-        minutes => println!("idle: after {minutes} minutes"),
+        0 => say("idle: never"),
+        minutes => say(format_args!("idle: after {minutes} minutes")),
     }
     let suspend = if locking.on_suspend { "yes" } else { "no" };
-    println!("when the machine has slept: {suspend}");
+    say(format_args!("when the machine has slept: {suspend}"));
     Ok(())
 }
 
@@ -251,10 +233,10 @@ pub fn status(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
         Lock::Locked => "locked",
         Lock::Unlocked => "unlocked",
     };
-    println!(
+    say(format_args!(
         "profile: {lock}\nisolation: {}\nversion: {}",
         status.isolation, status.version
-    );
+    ));
     Ok(())
 }
 
@@ -263,7 +245,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\n"), "a\u{fffd}[2Jb");
+    fn a_text_cannot_write_a_line_of_somebody_else() {
+        let text = "yes\r\n12:00  Bob: no\n\n";
+        assert_eq!(set_in(text), "yes\n    12:00  Bob: no");
+        assert_eq!(set_in(""), "");
     }
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use endpoint_secure_api::{Answer, Command, Event, Relay, Standing};
 use endpoint_secure_client::Endpoint;
+use endpoint_secure_client::output::{object, say};
 use endpoint_secure_client::terminal::{Failure, hear, unexpected};
 
 use crate::channel::PATIENCE;
 use crate::options::{Relays, Whether};
-use crate::output::object;
 
 /// Carries out a command on relays.
 pub fn run(endpoint: &Endpoint, json: bool, job: &Relays) -> Result<(), Failure> {
@@ -51,14 +51,14 @@ pub fn run(endpoint: &Endpoint, json: bool, job: &Relays) -> Result<(), Failure>
 pub fn tell(endpoint: &Endpoint) -> Result<(), Failure> {
     for relay in found(endpoint, 0, |_| true)? {
         match relay.standing {
-            Standing::Unknown => println!(
+            Standing::Unknown => say(format_args!(
                 "-- found a relay: {}; compare the words, then: treeline-chat relays trust {}",
                 relay.words, relay.key
-            ),
-            Standing::Changed => println!(
+            )),
+            Standing::Changed => say(format_args!(
                 "-- the relay {} shows another key than before: it is not used",
                 relay.name
-            ),
+            )),
             Standing::Own | Standing::Trusted | Standing::Refused => {}
         }
     }
@@ -109,5 +109,5 @@ fn print(json: bool, relay: &Relay) {
     let Relay {
         words, key, name, ..
     } = relay;
-    println!("{standing}  {words}  {key}  {name}");
+    say(format_args!("{standing}  {words}  {key}  {name}"));
 }

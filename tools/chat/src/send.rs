@@ -11,6 +11,7 @@ use endpoint_secure_api::{
     Anchor, Answer, Channel, Code, Command, Delivery, Event, MessageId, Refusal,
 };
 use endpoint_secure_client::Endpoint;
+use endpoint_secure_client::output::complain;
 use endpoint_secure_client::terminal::{Failure, departed, hear, unexpected};
 
 use crate::channel::{PATIENCE, find, page};
@@ -44,9 +45,9 @@ pub fn run(
         let limit = Duration::from_secs(options.limit);
         wait_for(endpoint, (&channel, &sent), wait.into(), limit)?;
     } else if !departed(endpoint, SOON)? {
-        eprintln!(
+        complain(
             "treeline-chat: no relay has all of it yet; it is safe on this device and leaves when one can \
-             be reached and this profile is open"
+             be reached and this profile is open",
         );
     }
     output::sent(json, &sent);

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use endpoint_secure_api::{Answer, Code, Command, Device, Role, TeamId};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
+use endpoint_secure_client::output::{complain, say, show};
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, grouped, hear, unexpected};
 
 use crate::jobs::teams;
 use crate::options::{self, Admin, Wait};
-use crate::output::show;
 
 /// Carries a command about devices out.
 pub fn run(endpoint: &Endpoint, job: &options::Device, json: bool) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ pub fn run(endpoint: &Endpoint, job: &options::Device, json: bool) -> Result<(),
                 show(json, "device", &device, &device_line(&device));
             }
             if !json {
-                println!("code {}", team.code);
+                say(format_args!("code {}", team.code));
             }
             Ok(())
         }
@@ -122,9 +122,9 @@ pub fn change<T>(
         if let Some(result) = done(&list(endpoint, team)?)? {
             let left = until.saturating_duration_since(Instant::now());
             if !departed(endpoint, left.max(DEPARTURE))? {
-                eprintln!(
+                complain(
                     "treeline-member: no relay has the change yet; it is safe on this device and leaves \
-                     when one can be reached and this profile is open"
+                     when one can be reached and this profile is open",
                 );
             }
             return Ok(result);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use endpoint_secure_api::{Answer, Command, Fate, Issued, Request, TeamId};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
+use endpoint_secure_client::output::show;
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, hear, unexpected};
 
 use crate::jobs::teams;
 use crate::options::{Form, Invite};
-use crate::output::show;
 
 /// Carries a command about invites out.
 pub fn run(endpoint: &Endpoint, job: &Invite, json: bool) -> Result<(), Failure> {

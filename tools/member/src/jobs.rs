@@ -8,10 +8,10 @@ use endpoint_secure_api::{
 };
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::{find_channel, find_team};
+use endpoint_secure_client::output::{complain, show};
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, departed, unexpected};
 
 use crate::options::{self, Channel, Found, Job, Options, Org, Switch};
-use crate::output::show;
 use crate::{devices, invites, organisations};
 
 /// How long a device that serves its local network waits for another one there: whoever comes later
@@ -180,9 +180,9 @@ fn channels(endpoint: &Endpoint, job: &Channel, json: bool) -> Result<(), Failur
 pub(super) fn told_when_offline(endpoint: &Endpoint) -> Result<(), Failure> {
     let limit = if serves(endpoint)? { ALONE } else { DEPARTURE };
     if !departed(endpoint, limit)? {
-        eprintln!(
+        complain(
             "treeline-member: no relay has all of it yet; it is safe on this device and leaves when one \
-             can be reached and this profile is open"
+             can be reached and this profile is open",
         );
     }
     Ok(())

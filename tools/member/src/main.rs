@@ -3,12 +3,13 @@
 //! A front end like the others: it drives treeline-secure through the door, so an admin's keys are
 //! where all keys are. It holds none, and knows no network.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod devices;
 mod invites;
 mod jobs;
 mod options;
 mod organisations;
-mod output;
 
 use std::alloc::System;
 use std::process::ExitCode;

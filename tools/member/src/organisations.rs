@@ -3,12 +3,12 @@
 use endpoint_secure_api::{Answer, Command, Device};
 use endpoint_secure_client::Endpoint;
 use endpoint_secure_client::naming::find_team;
+use endpoint_secure_client::output::show;
 use endpoint_secure_client::terminal::{DEPARTURE, Failure, unexpected};
 
 use crate::devices;
 use crate::jobs::{show_org, teams, told_when_offline};
 use crate::options::{Org, Wait};
-use crate::output::show;
 
 /// Carries a command about organisations out.
 pub fn run(endpoint: &Endpoint, job: &Org, json: bool) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use confinement::Isolation;
 use endpoint_secure_api::control::{Control, Packet, Tag, stream_pair};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{FrontEnd, StartError};
 
@@ -45,8 +46,12 @@ pub(super) enum Report {
     Ended(Role, u32, io::Result<ExitStatus>),
     /// A child of this role and start said something.
     Said(Role, u32, Packet),
+    /// A child of this role and start sent what it may not.
+    Wrong(Role, u32),
     /// The terminal front end said something.
     Front(Packet),
+    /// The terminal front end sent what it may not.
+    WrongFront,
     /// The terminal front end is gone, or the starter is being dropped.
     Stop,
 }
@@ -73,6 +78,39 @@ impl Child {
             control.close();
         }
     }
+
+    fn kill(&self) {
+        if let Some(pid) = self.pid.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            // It may have ended in this moment.
+            kill_process(pid, Signal::KILL).ok();
+        }
+    }
+}
+
+/// The one table of what each child may send. Everything else ends it: it is started again.
+fn may_send(role: Role, packet: &Packet) -> bool {
+    let known = match (role, packet.tag) {
+        (Role::Secure, Tag::Configuration) | (Role::Net, Tag::Relays) | (_, Tag::Line) => true,
+        (Role::Net | Role::Window, Tag::Isolation) => is_isolation(&packet.body),
+        _ => false,
+    };
+    known && packet.descriptor.is_none()
+}
+
+/// The same for a terminal front end, which is not started again.
+fn front_may_send(packet: &Packet) -> bool {
+    let known = match packet.tag {
+        Tag::Door => true,
+        Tag::Isolation => is_isolation(&packet.body),
+        _ => false,
+    };
+    known && packet.descriptor.is_none()
+}
+
+/// Secure ends when it is told what it cannot read: that must not be a child's to choose.
+fn is_isolation(body: &[u8]) -> bool {
+    let text = str::from_utf8(body).unwrap_or_default();
+    body.len() <= ISOLATION_BYTES && text.parse::<Isolation>().is_ok()
 }
 
 pub(super) struct Children {
@@ -128,7 +166,9 @@ impl Children {
                 Ok(Report::Ended(Role::Window, _, Ok(status))) if status.success() => return Ok(()),
                 Ok(Report::Ended(role, start, status)) => self.ended(role, start, &status)?,
                 Ok(Report::Said(role, start, packet)) => self.said(role, start, packet),
+                Ok(Report::Wrong(role, start)) => self.end_wrong(role, start),
                 Ok(Report::Front(packet)) => self.front_said(packet),
+                Ok(Report::WrongFront) => return Err(StartError::WrongFront),
                 Err(RecvTimeoutError::Timeout) => self.restart_due()?,
             }
         }
@@ -147,12 +187,7 @@ impl Children {
                 Err(_) => break,
             }
         }
-        for pid in self.children.iter().filter_map(|child| child.pid) {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
-                // It may have ended in this moment.
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
-            }
-        }
+        self.children.iter().for_each(Child::kill);
     }
 
     fn child(&mut self, role: Role) -> &mut Child {
@@ -218,36 +253,40 @@ impl Children {
                 self.configuration = Some(packet.body);
                 self.configure_net();
             }
-            (Role::Net | Role::Window, Tag::Isolation) => self.isolated(role, packet.body),
-            (Role::Net, Tag::Relays) => {
+            (_, Tag::Isolation) => self.isolated(role, packet.body),
+            (_, Tag::Relays) => {
                 self.found = Some(packet.body);
                 self.tell_found();
             }
             (_, Tag::Line) if packet.body == b"ready" => self.child(role).failures = 0,
             (_, Tag::Line) => {
-                self.child(role).last_words = String::from_utf8_lossy(&packet.body).into_owned();
+                let words = String::from_utf8_lossy(&packet.body);
+                self.child(role).last_words = words.lines().next().unwrap_or_default().to_owned();
             }
-            // Anything else is nothing that this child may say; it is ignored, not obeyed.
+            // `may_send` lets nothing else through.
             _ => {}
+        }
+    }
+
+    /// It does not work as it was made to: nobody can say what it would do with its socket's end.
+    fn end_wrong(&mut self, role: Role, start: u32) {
+        if self.child(role).start == start {
+            self.write_log(role, "sent its starter what it may not, and is ended");
+            self.child(role).close();
+            self.child(role).kill();
         }
     }
 
     fn front_said(&mut self, packet: Packet) {
         match packet.tag {
-            Tag::Door => self.wire_door(),
             Tag::Isolation => self.isolated(Role::Window, packet.body),
-            // As above.
-            _ => {}
+            _ => self.wire_door(),
         }
     }
 
-    /// Secure ends when it is told what it cannot read: that must not be a child's to choose.
     fn isolated(&mut self, role: Role, body: Vec<u8>) {
-        let text = str::from_utf8(&body).unwrap_or_default();
-        if body.len() <= ISOLATION_BYTES && text.parse::<Isolation>().is_ok() {
-            self.isolation[role as usize] = Some(body);
-            self.tell_isolation();
-        }
+        self.isolation[role as usize] = Some(body);
+        self.tell_isolation();
     }
 
     /// Reads what a terminal front end says, in a thread of its own.
@@ -258,12 +297,17 @@ impl Children {
         let control = control.try_clone().map_err(StartError::Control)?;
         let reports = self.reports.clone();
         thread::spawn(move || {
-            while let Ok(Some(packet)) = control.receive() {
-                if reports.send(Report::Front(packet)).is_err() {
+            loop {
+                let report = match control.receive() {
+                    Ok(Some(packet)) if front_may_send(&packet) => Report::Front(packet),
+                    Ok(None) => Report::Stop,
+                    _ => Report::WrongFront,
+                };
+                let goes_on = matches!(report, Report::Front(_));
+                if reports.send(report).is_err() || !goes_on {
                     return;
                 }
             }
-            reports.send(Report::Stop).ok();
         });
         Ok(())
     }
@@ -313,9 +357,17 @@ impl Children {
         let start = child.start;
         let (ends, words) = (self.reports.clone(), self.reports.clone());
         thread::spawn(move || {
-            while let Ok(Some(packet)) = reader.receive() {
-                if words.send(Report::Said(role, start, packet)).is_err() {
-                    break;
+            loop {
+                let report = match reader.receive() {
+                    Ok(Some(packet)) if may_send(role, &packet) => {
+                        Report::Said(role, start, packet)
+                    }
+                    Ok(None) => return,
+                    _ => Report::Wrong(role, start),
+                };
+                let goes_on = matches!(report, Report::Said(..));
+                if words.send(report).is_err() || !goes_on {
+                    return;
                 }
             }
         });
@@ -331,9 +383,13 @@ impl Children {
         let how = status
             .as_ref()
             .map_or_else(ToString::to_string, ToString::to_string);
+        self.write_log(role, &format!("ended: {how}"));
+    }
+
+    fn write_log(&self, role: Role, what: &str) {
         if let Ok(mut log) = self.log(role) {
             // A full disk is told by the child, when it is back.
-            writeln!(log, "treeline-{} ended: {how}", name(role)).ok();
+            writeln!(log, "treeline-{} {what}", name(role)).ok();
         }
     }
 
@@ -444,4 +500,63 @@ pub(crate) fn sibling(program: &str) -> Result<PathBuf, StartError> {
         program: beside.into_iter().next().unwrap_or_else(|| program.into()),
         error: std::io::ErrorKind::NotFound.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(tag: Tag, body: &[u8]) -> Packet {
+        let (body, descriptor) = (body.to_vec(), None);
+        Packet {
+            tag,
+            body,
+            descriptor,
+        }
+    }
+
+    #[test]
+    fn each_may_send_its_own_and_nothing_else() {
+        let all = [
+            packet(Tag::Door, b""),
+            packet(Tag::Link, b""),
+            packet(Tag::Configuration, b"{}"),
+            packet(Tag::Relays, b"[]"),
+            packet(Tag::Line, b"ready"),
+            packet(Tag::Isolation, b"full"),
+        ];
+        let of = |may: &dyn Fn(&Packet) -> bool| -> String {
+            let may = all.iter().filter(|packet| may(packet));
+            may.map(|packet| char::from(packet.tag as u8)).collect()
+        };
+        assert_eq!(of(&|packet| may_send(Role::Secure, packet)), "CL");
+        assert_eq!(of(&|packet| may_send(Role::Net, packet)), "RLI");
+        assert_eq!(of(&|packet| may_send(Role::Window, packet)), "LI");
+        assert_eq!(of(&front_may_send), "DI");
+    }
+
+    #[test]
+    fn an_isolation_that_is_none_and_a_descriptor_are_nobodys() {
+        let long = [b"partial (", vec![b'x'; ISOLATION_BYTES].as_slice(), b")"].concat();
+        let wrong: [&[u8]; 8] = [
+            b"",
+            b"whole",
+            b"full ",
+            b"partial (",
+            b"\xff\xfe",
+            b"none (\x1b[2J)",
+            b"none (\n)",
+            &long,
+        ];
+        for body in wrong {
+            let packet = packet(Tag::Isolation, body);
+            assert!(!may_send(Role::Net, &packet) && !front_may_send(&packet));
+        }
+        let (near, _far) = stream_pair().unwrap();
+        let with = Packet {
+            descriptor: Some(near.into()),
+            ..packet(Tag::Line, b"ready")
+        };
+        assert!(ROLES.iter().all(|role| !may_send(*role, &with)));
+    }
 }
