@@ -63,6 +63,14 @@ fn tell(control: &Control, (tag, body, with): &(Tag, &[u8], bool)) {
     control.send(*tag, body, end).unwrap();
 }
 
+/// Puts a shell script in the place of the network process's program, in one step.
+fn put_net(folder: &Path, net: &str) {
+    let (script, program) = (folder.join("net.sh"), folder.join("treeline-net"));
+    fs::write(&script, format!("#!/bin/sh\n{net}\n")).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    fs::rename(script, program).unwrap();
+}
+
 /// The real starter and Secure, with that Net beside them, and the test as its client.
 struct Started {
     starter: Child,
@@ -75,9 +83,7 @@ impl Started {
         for program in ["treeline-starter", "treeline-secure", "treeline-keyring"] {
             fs::copy(binary(program).unwrap(), folder.join(program)).unwrap();
         }
-        fs::write(folder.join("treeline-net"), format!("#!/bin/sh\n{net}\n")).unwrap();
-        let mode = Permissions::from_mode(0o700);
-        fs::set_permissions(folder.join("treeline-net"), mode).unwrap();
+        put_net(folder, net);
         let (control, theirs) = Control::pair().unwrap();
         let starter = Command::new(folder.join("treeline-starter"))
             .arg("--directory")
@@ -199,6 +205,29 @@ fn a_net_that_cannot_start_costs_nothing_but_the_network() {
     });
     status(&door);
     assert_eq!(started.secure(), Some(secure), "Secure has ended");
+    started.control.finish();
+    assert!(started.starter.wait().unwrap().success());
+}
+
+#[test]
+fn a_net_whose_program_is_gone_is_started_when_it_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    let line = format!("echo start >> {}", starts.display());
+    let mut started = Started::with_net(folder.path(), &format!("{line}; rm \"$0\"; exit 1"));
+    let door = started.door();
+    let secure = started.secure().unwrap();
+    let log = folder.path().join("profile/net.log");
+    until("its log says what is missing", || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        text.matches("does not start").count() > 2
+    });
+    status(&door);
+    assert_eq!(started.secure(), Some(secure), "Secure has ended");
+    put_net(folder.path(), &format!("{line}; {IDLE}"));
+    until("it is started", || {
+        fs::read_to_string(&starts).unwrap().lines().count() == 2
+    });
     started.control.finish();
     assert!(started.starter.wait().unwrap().success());
 }

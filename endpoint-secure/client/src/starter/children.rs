@@ -146,7 +146,7 @@ impl Children {
         };
         this.listen_to_front()?;
         for role in ROLES {
-            this.spawn(role)?;
+            this.start_child(role)?;
         }
         this.tell_isolation();
         this.wire_link();
@@ -210,7 +210,6 @@ impl Children {
         child.failures += 1;
         let long = child.started.is_some_and(|at| at.elapsed() > LONG_LIFE);
         child.short_lives = if long { 1 } else { child.short_lives + 1 };
-        // Without Net a person is offline, and has everything else.
         if child.failures > TRIES && role != Role::Net {
             let words = std::mem::take(&mut child.last_words);
             let line = if words.is_empty() {
@@ -229,7 +228,7 @@ impl Children {
         for role in ROLES {
             if self.child(role).again.is_some_and(|at| at <= now) {
                 self.child(role).again = None;
-                self.spawn(role)?;
+                self.start_child(role)?;
                 if role != Role::Window {
                     self.wire_link();
                 }
@@ -310,6 +309,20 @@ impl Children {
             }
         });
         Ok(())
+    }
+
+    /// Starts a child. Without Net a person is offline, and has everything else: it is tried again.
+    fn start_child(&mut self, role: Role) -> Result<(), StartError> {
+        match self.spawn(role) {
+            Err(error) if role == Role::Net => {
+                self.write_log(role, &format!("does not start: {error}"));
+                let child = self.child(role);
+                child.short_lives += 1;
+                child.again = Some(Instant::now() + delay(child.short_lives));
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     fn spawn(&mut self, role: Role) -> Result<(), StartError> {
