@@ -25,7 +25,8 @@ use crate::team::{Member, Team, state_bytes};
 /// their state.
 const KEPT: usize = 64;
 const KEPT_MS: u64 = 30 * proto::limits::DAY_MS;
-/// How long a state is kept after the choice among its children was settled, in milliseconds.
+/// How long a state is kept after it was left, if the choice among its children is settled, in
+/// milliseconds.
 const SETTLED_MS: u64 = 7 * proto::limits::DAY_MS;
 /// Losing states that are remembered, so that their messages stay marked.
 const REMEMBERED: usize = 4096;
