@@ -314,8 +314,10 @@ impl Session {
     /// Admits those who are expected and have asked: there may have been no room when the second of the
     /// two came.
     pub(crate) fn admit_expected(&mut self) -> Result<(), Failure> {
-        let asked = self.memory.requests.keys().copied();
+        let asked = self.memory.requests.values();
         let expected: Vec<(TeamId, [u8; 32])> = asked
+            .filter(|one| one.refused.is_none() && !self.is_stale(one))
+            .map(|one| (one.team, one.fingerprint))
             .filter(|(team, fingerprint)| {
                 let device = Fingerprint(*fingerprint);
                 let named = self.memory.adding.get(&(*team, device.digits()));

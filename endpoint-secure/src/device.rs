@@ -156,8 +156,10 @@ impl Device {
                 self.isolation.insert(part, isolation);
             }
             Event::Found(json) => {
-                self.found = json;
-                self.read_found(now);
+                if self.session.is_none() || relays::read(&json).is_some() {
+                    self.found = json;
+                    self.read_found(now);
+                }
             }
             Event::Resumed => {
                 if self.locks_on_suspend() {

@@ -336,7 +336,6 @@ impl Lock {
     }
 }
 
-/// Nothing for the first attempts, then 1 s, doubling.
 /// Whether a directory has no profile yet. It may have a key database: that is made before the profile is.
 fn is_new(directory: &Path) -> bool {
     let path = directory.join(FILE);
@@ -349,6 +348,7 @@ fn is_new(directory: &Path) -> bool {
     !path.exists() || read().unwrap_or(false)
 }
 
+/// Nothing for the first attempts, then 1 s, doubling.
 fn delay_ms(failures: u32) -> u64 {
     match failures.checked_sub(FREE_ATTEMPTS + 1) {
         None => 0,

@@ -296,6 +296,8 @@ impl Session {
         self.store
             .delete(Kind::Operation, &numbered(key.0, key.1))?;
         self.memory.operations.remove(&key);
+        // Somebody may have waited for the room.
+        self.link.pursue_ms = Some(0);
         self.follow_requests()
     }
 

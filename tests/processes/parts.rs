@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use endpoint_secure_api::control::{Control, Tag};
-use tests::process::{filters, holds, inheriting, is_hidden, limit, unprivileged};
+use tests::process::{
+    CORES, core_limit, filters, holds, inheriting, is_hidden, limit, unprivileged,
+};
 use xtask::process::{NO_KEYRING, binary};
 
 use crate::scene::{built, until};
@@ -163,7 +165,7 @@ fn each_binary_has_the_limits_of_its_role_and_nothing_of_its_starter() {
         assert_eq!(limit(pid, "Max open files"), descriptors, "{name}");
         let memory = row.memory.or(limit(ours, "Max data size"));
         assert_eq!(limit(pid, "Max data size"), memory, "{name}");
-        assert_eq!(limit(pid, "Max core file size"), Some(1), "{name}");
+        assert_eq!(limit(pid, CORES), core_limit(), "{name}");
         assert_eq!(holds(pid, &planted(folder.path())), row.inherits, "{name}");
         assert!(is_hidden(pid), "{name}");
     }

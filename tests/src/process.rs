@@ -24,12 +24,22 @@ pub fn holds(pid: u32, file: &Path) -> bool {
         .any(|there| there == file)
 }
 
+/// The name of the limit of cores.
+pub const CORES: &str = "Max core file size";
+
 /// One of a process's hard limits, by its name in `/proc/PID/limits`. None: it has no end.
 pub fn limit(pid: u32, name: &str) -> Option<u64> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let values = limits.lines().find_map(|line| line.strip_prefix(name));
     let hard = values.unwrap().split_ascii_whitespace().nth(1).unwrap();
     hard.parse().ok()
+}
+
+/// The hard limit of cores that a confined process has: that of its starter if nobody may raise it.
+pub fn core_limit() -> Option<u64> {
+    let ours = limit(std::process::id(), CORES);
+    let stays = ours == Some(0) && !rustix::process::geteuid().is_root();
+    Some(if stays { 0 } else { 1 })
 }
 
 /// How many filters of system calls a process is under.

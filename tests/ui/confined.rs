@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::process::{holds, inheriting, is_hidden, limit};
+use tests::process::{CORES, core_limit, holds, inheriting, is_hidden, limit};
 use xtask::process::{binary, child_of, signal};
 
 use crate::desk::{at, display_with};
@@ -52,7 +52,7 @@ fn every_thread_of_the_window_is_confined_and_the_page_is_drawn() {
     assert!(is_hidden(window));
     for pid in &confined[2..] {
         assert_eq!(limit(*pid, "Max open files"), Some(4096));
-        assert_eq!(limit(*pid, "Max core file size"), Some(1));
+        assert_eq!(limit(*pid, CORES), core_limit());
     }
     // What it writes is its own: nothing of it lies beside the profile's parts.
     assert!(profile.join("window").is_dir());

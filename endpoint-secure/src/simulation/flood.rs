@@ -260,8 +260,40 @@ fn who_is_expected_comes_in_when_there_is_room_for_it() {
     for key in session.operations_of(team) {
         session.drop_operation(key).unwrap();
     }
-    session.wake_for_pursuit(now.millis());
     session.commit().unwrap();
     world.settle();
     assert_eq!(world.tip(0).unwrap().devices.len(), 5);
+}
+
+/// What a device asked before it was removed is over: who names it again means what it asks then.
+#[test]
+fn who_was_removed_comes_in_again_also_when_it_is_named_before_it_asks() {
+    let mut world = Template::new(2, 1).world();
+    world.settle();
+    world.bring_in(0, 2);
+    world.settle();
+    assert_eq!(world.tip(0).unwrap().devices.len(), 3);
+    let (team, device) = (world.team, world.number(2));
+    let Ok(Answer::Status(status)) = world.ask(2, Command::Status) else {
+        panic!("no status");
+    };
+    let fingerprint = status.profile.unwrap().fingerprint;
+    world
+        .ask(0, Command::RemoveDevice { team, device })
+        .unwrap();
+    world.settle();
+    assert_eq!(world.tip(0).unwrap().devices.len(), 2);
+    world
+        .ask(0, Command::AddDevice { team, fingerprint })
+        .unwrap();
+    world.settle();
+    assert_eq!(world.tip(0).unwrap().devices.len(), 2);
+    let create = Command::CreateInvite { team, hours: None };
+    let Ok(Answer::Invite(invite)) = world.ask(0, create) else {
+        panic!("no invite");
+    };
+    let invite = invite.text;
+    world.ask(2, Command::Join { invite }).unwrap();
+    world.settle();
+    assert_eq!(world.tip(0).unwrap().devices.len(), 3);
 }

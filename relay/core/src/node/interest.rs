@@ -139,6 +139,7 @@ impl Interest {
 
     pub(super) fn parent_lost(&mut self) {
         self.left_out = 0;
+        self.rests_until = None;
         self.waits = false;
         self.subscribed.clear();
         self.prefixes.clear();
@@ -275,19 +276,19 @@ impl<S: Store> Node<S> {
         self.upstream.interest.widest(parent, self.now)
     }
 
-    /// What the parent is asked for because a prefix is wanted: nothing, if a grant that has come since
-    /// then says that nobody may ask for it. Shorter ones are asked for where they would be allowed
-    /// here, and of origins that are served here: there is nothing else to get.
+    /// What the parent is asked for because a prefix is wanted: nothing, if its origin is not served
+    /// here, because nothing of it would be taken, or if a grant that has come since then says that
+    /// nobody may ask for it. Shorter ones are asked for where they would be allowed here.
     fn ask_for(&self, prefix: Prefix) -> Option<Prefix> {
         if prefix.bits() < self.least_bits(prefix) {
+            return None;
+        }
+        if prefix.bits() >= ORIGIN_BITS && !self.grants.serves(prefix.first()) {
             return None;
         }
         let width = self.upstream.interest.width;
         if width == Width::Exact {
             return Some(prefix);
-        }
-        if prefix.bits() >= ORIGIN_BITS && !self.grants.serves(prefix.first()) {
-            return None;
         }
         let shorter = width.bits().iter().filter(|bits| **bits < prefix.bits());
         let mut shorter = shorter.map(|bits| Prefix::of(prefix.first(), *bits));
@@ -323,7 +324,10 @@ impl<S: Store> Node<S> {
             (prefix, Wanted { asked, ..wanted })
         });
         let placed = placed.collect();
-        self.upstream.interest.wanted = placed;
+        let interest = &mut self.upstream.interest;
+        interest.wanted = placed;
+        // Who had room before says nothing of this.
+        interest.rests_until = None;
         self.queue_interest();
     }
 

@@ -6,7 +6,7 @@ use proto::{
     Tier,
 };
 
-use super::super::Limits;
+use super::super::{Event, Limits};
 use super::world::{World, hello};
 use crate::store::StoreId;
 
@@ -308,6 +308,32 @@ fn who_has_room_above_is_not_worked_out_all_the_time() {
     assert!(has(&world, 0) && !has(&world, 1));
     world.wait(1000);
     assert!(has(&world, 1));
+}
+
+#[test]
+fn a_stranger_cuts_nobody_off_with_names_of_an_origin_that_is_not_served() {
+    let mut world = pair();
+    let (origin, now) = (Signer::from_seed(&[2; 32]), world.now);
+    let origins = vec![world.origin.public_key(), origin.public_key()];
+    world.nodes[0].handle(Event::Origins(origins), now);
+    let limits = proto::Limits {
+        subscription_bits: 78,
+        ..proto::Limits::default()
+    };
+    let end = now.plus_millis(DAY_MS);
+    let narrow = Registration::issue_with(&origin, 9, [9; 32], end, limits).unwrap();
+    let above_it = world.client(0);
+    world.say(above_it, &Frame::Grant(vec![narrow.grant]));
+    let place = Place {
+        origin: origin.public_key().origin_id(),
+        org: 9,
+        team: 1,
+    };
+    let wide = Prefix::of(Name::team_prefix(place, Path::Message).first(), 58);
+    let stranger = world.client(1);
+    world.subscribe(stranger, 1, wide, Start::All);
+    world.settle();
+    assert!(!cut_off(&world) && above(&world).is_empty());
 }
 
 #[test]
