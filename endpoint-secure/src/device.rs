@@ -475,8 +475,8 @@ impl Device {
             Frame::Chunks { id, chunks } => {
                 self.in_session(now, |session| session.received(id, chunks));
             }
-            Frame::CaughtUp { id, cursor, .. } => {
-                self.in_session(now, |session| session.caught_up(id, &cursor));
+            Frame::CaughtUp { id, cursor, live } => {
+                self.in_session(now, |session| session.caught_up(id, &cursor, live));
             }
             _ => self.break_link("it sent a frame that is not for us", now),
         }

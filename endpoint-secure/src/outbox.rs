@@ -55,8 +55,8 @@ pub(crate) struct Link {
     pub(crate) last_id: u32,
     retry_ms: Option<u64>,
     cursors_ms: Option<u64>,
-    /// When entries that are held for those before them are taken after all.
-    pub(crate) hold_ms: Option<u64>,
+    /// Since when entries are held for those before them.
+    pub(crate) held_since_ms: Option<u64>,
     fresh_cursors: BTreeSet<(u128, u8)>,
     pub(crate) queue_moved: bool,
     pub(crate) queue_tell_ms: u64,
@@ -112,7 +112,7 @@ impl Link {
         Self {
             up,
             // What was held before is looked at again, also without a new chunk.
-            hold_ms: old.hold_ms,
+            held_since_ms: old.held_since_ms,
             last_id: old.last_id,
             queue_moved: old.queue_moved,
             queue_tell_ms: old.queue_tell_ms,
@@ -155,7 +155,7 @@ impl Session {
         if self.link.cursors_ms.is_some_and(|at| at <= now) {
             self.write_cursors()?;
         }
-        if self.link.hold_ms.is_some_and(|at| at <= now) {
+        if self.release_ms().is_some_and(|at| at <= now) {
             self.release_held()?;
         }
         if self.link.retry_ms.is_some_and(|at| at <= now) {
@@ -213,7 +213,7 @@ impl Session {
             self.prune_ms().map(|at| at + 1),
             queue,
             unsure.then_some(self.link.since_ms + BACKLOG_MS),
-            self.link.hold_ms,
+            self.release_ms(),
             self.link.retry_ms,
             self.link.cursors_ms,
             self.link.pursue_ms,
@@ -262,11 +262,16 @@ impl Session {
         self.subscribe(prefix)
     }
 
-    pub(crate) fn caught_up(&mut self, id: u32, cursor: &Cursor) -> Result<(), Failure> {
+    /// CAUGHT-UP: a backlog has ended if it is live, else more of it follows.
+    pub(crate) fn caught_up(
+        &mut self,
+        id: u32,
+        cursor: &Cursor,
+        live: bool,
+    ) -> Result<(), Failure> {
         let known = self.link.subscribed.iter().find(|(_, known)| **known == id);
-        if let Some((key, _)) = known
-            && self.link.caught.insert(*key)
-        {
+        let ended = known.is_some_and(|(key, _)| live && self.link.caught.insert(*key));
+        if ended {
             self.link.pursue_ms = Some(0);
         }
         if let Some((&key, _)) = known
@@ -277,7 +282,8 @@ impl Session {
             self.link.fresh_cursors.insert(key);
             let at = self.now.millis() + CURSOR_MS;
             self.link.cursors_ms.get_or_insert(at);
-            if self.link.hold_ms.is_some() && Name(key.0).path() == Path::Message {
+            let holds = self.link.held_since_ms.is_some();
+            if ended && holds && Name(key.0).path() == Path::Message {
                 self.release_held()?;
             }
         }

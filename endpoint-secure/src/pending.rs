@@ -12,8 +12,9 @@ use crate::group::StateId;
 use crate::naming;
 use crate::waiting::{Author, fragment};
 
-/// How long an entry is held for those before it when no end of a backlog comes, in milliseconds.
-const HOLD_MS: u64 = 2_000;
+/// How long nothing may come until an entry that is held for those before it is taken after all, when no
+/// end of a backlog comes, and how long it is held at most, in milliseconds.
+const HOLD_MS: (u64, u64) = (2_000, 20_000);
 
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +128,7 @@ impl Session {
         let first = run[0].name();
         let count = run.len() as u32;
         if self.is_early(first) {
-            let at = self.now.millis() + HOLD_MS;
-            self.link.hold_ms.get_or_insert(at);
+            self.link.held_since_ms.get_or_insert(self.now.millis());
             return Ok(());
         }
         let object = join(&run);
@@ -171,9 +171,17 @@ impl Session {
         (held && matches!(first.fields(), Fields::Message { .. })).then_some(next)
     }
 
+    /// When entries that are held for those before them are taken after all. While much comes, what is
+    /// missing may be behind it.
+    pub(crate) fn release_ms(&self) -> Option<u64> {
+        let since = self.link.held_since_ms?;
+        let quiet = self.link.heard_ms.max(since) + HOLD_MS.0;
+        Some(quiet.min(since + HOLD_MS.1))
+    }
+
     /// The end of a backlog, or patience, has come: what is missing stays missing for now.
     pub(crate) fn release_held(&mut self) -> Result<(), Failure> {
-        self.link.hold_ms = None;
+        self.link.held_since_ms = None;
         self.releasing_all = true;
         let teams: Vec<TeamId> = self.memory.teams.keys().copied().collect();
         let names = teams

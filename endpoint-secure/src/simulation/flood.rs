@@ -265,6 +265,41 @@ fn who_is_expected_comes_in_when_there_is_room_for_it() {
     assert_eq!(world.tip(0).unwrap().devices.len(), 5);
 }
 
+/// What lies at a relay in another order than it was written: its author's first messages were refused at
+/// first. More comes before them than keys of skipped messages are kept.
+#[test]
+fn a_backlog_whose_beginning_comes_last_is_read_whole() {
+    let mut world = Template::new(3, 0).world();
+    world.settle();
+    world.peers[0].island = 1;
+    let before = world.chunks(0).len();
+    for number in 0..1_100 {
+        assert!(world.say(0, &number.to_string(), number));
+        if number % 200 == 0 {
+            world.settle();
+        }
+    }
+    world.settle();
+    let said: Vec<Chunk> = world.chunks(0)[before..].to_vec();
+    assert_eq!(said.len(), 1_100);
+    world.restart(1);
+    world.settle();
+    let (late, early) = said.split_at(20);
+    for page in early.chunks(200) {
+        world.deliver(1, page, false);
+    }
+    world.now = world.now.plus_millis(1_000);
+    world.handle(1, Event::Tick);
+    world.deliver(1, late, true);
+    assert_eq!(waiting(&mut world, 1), 0);
+    let (device, channel) = (world.number(0), world.channel());
+    let session = world.session(1).unwrap();
+    let row = session.memory.channels[&channel].row;
+    assert_eq!(session.feed(row, device).base, 0);
+    let read = (0..1_100).filter(|one| session.store.message(row, device, *one).unwrap().is_some());
+    assert_eq!(read.count(), 1_100);
+}
+
 /// What a device asked before it was removed is over: who names it again means what it asks then.
 #[test]
 fn who_was_removed_comes_in_again_also_when_it_is_named_before_it_asks() {

@@ -446,6 +446,20 @@ impl World {
         &self.peers[at].net.log
     }
 
+    /// Has a device's network deliver the next piece of a backlog, and say whether it was the last.
+    pub fn deliver(&mut self, at: usize, chunks: &[Chunk], live: bool) {
+        let net = &self.peers[at].net;
+        let wants = |(prefix, _, _): &(Prefix, usize, bool)| prefix.contains(chunks[0].name());
+        let id = net.subscriptions.iter().find(|(_, one)| wants(one));
+        let id = *id.unwrap().0;
+        for part in chunks.chunks(32) {
+            let chunks = part.to_vec();
+            self.handle(at, Event::Net(Frame::Chunks { id, chunks }));
+        }
+        let cursor = Cursor::new(chunks[0].name().to_bytes().to_vec()).unwrap();
+        self.handle(at, Event::Net(Frame::CaughtUp { id, cursor, live }));
+    }
+
     /// Has a device's network publish chunks that the device itself would not.
     pub fn publish_as(&mut self, at: usize, chunks: Vec<Chunk>) {
         for chunk in chunks {
