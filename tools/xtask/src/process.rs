@@ -15,6 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 const RESTARTS: u32 = 20;
 /// Profiles that are made to be looked at are no business of the keyring of who runs us.
 pub const NO_KEYRING: [(&str, &str); 1] = [("DBUS_SESSION_BUS_ADDRESS", "disabled:")];
+/// How long a program may run whose output is waited for: what never comes is an error, and no hanging.
+const MOST_SECONDS: &str = "900";
 /// How a filter ends a process: a defect, which starting again would hide.
 const SIGSYS: i32 = 31;
 
@@ -34,9 +36,12 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Runs a program to its end and returns its standard output.
+/// Runs a program to its end, of a quarter of an hour at most, and returns its standard output.
 pub fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let out = Command::new(binary(program)?)
+    // Of coreutils; its exit code is 124 then.
+    let out = Command::new("timeout")
+        .args(["--kill-after=10", MOST_SECONDS])
+        .arg(binary(program)?)
         .args(arguments)
         .envs(NO_KEYRING)
         .stdin(Stdio::null())
