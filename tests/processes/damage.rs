@@ -195,6 +195,9 @@ fn an_origin_gets_back_from_below_what_was_damaged() {
     pair.origin = None;
     pair.damage("origin");
     let address = pair.start_origin();
+    until("it is counted", || {
+        pair.ask(&["status"], "origin")["counters"]["damaged"] == 3
+    });
     pair.names_all(&pair.log("origin"));
     pair.serves_all(&address);
 }
