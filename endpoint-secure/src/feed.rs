@@ -350,16 +350,12 @@ impl Session {
         object: &[u8],
     ) -> Result<Taken, Failure> {
         let team = self.team(naming::team_id(first.place()))?.clone();
-        let Some((epoch, state)) = route(first, object) else {
+        let Some((_, state)) = route(first, object) else {
             return Ok(Taken::Done);
         };
+        // One that may still come is waited for before this: `lacks_state`.
         let Some(state) = self.memory.states.get(&(team.id, state)) else {
-            let may_come = self.may_come(&team, epoch);
-            return Ok(if may_come {
-                Taken::Lacks(state)
-            } else {
-                Taken::Done
-            });
+            return Ok(Taken::Done);
         };
         let Some(namespace) = state.namespace else {
             return Ok(Taken::Done);

@@ -26,7 +26,7 @@ struct Row {
     other: &'static str,
     /// A file in it that it cannot do without.
     file: &'static str,
-    /// Of its own, which no other role has as many.
+    /// So many has its role: Secure fewer than the two that have a network.
     filters: usize,
     descriptors: Option<u64>,
     memory: Option<u64>,

@@ -67,9 +67,10 @@ impl fmt::Debug for DeviceSecret {
 pub fn fetch(directory: &Path) -> Result<DeviceSecret, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let number = number(directory).map_err(|error| format!("{NUMBER}: {error}"))?;
-    let job = match super::is_new(directory) {
-        true => "make",
-        false => "read",
+    let job = if super::is_new(directory) {
+        "make"
+    } else {
+        "read"
     };
     let mut child = Command::new(program.with_file_name(PROGRAM))
         .args([job, &number])

@@ -206,6 +206,19 @@ fn a_parent_that_left_without_an_answer_is_asked_for_short_prefixes_after_an_hou
     assert!(shorter(&world, again));
 }
 
+/// Shows the parent alone a grant of organisation 9, of which nothing shorter than a team's path may be
+/// asked for.
+fn forbid_short(world: &mut World, origin: &Signer) {
+    let limits = proto::Limits {
+        subscription_bits: 78,
+        ..proto::Limits::default()
+    };
+    let end = world.now.plus_millis(DAY_MS);
+    let narrow = Registration::issue_with(origin, 9, [9; 32], end, limits).unwrap();
+    let above_it = world.client(0);
+    world.say(above_it, &Frame::Grant(vec![narrow.grant]));
+}
+
 #[test]
 fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too_short() {
     let mut world = pair();
@@ -213,16 +226,9 @@ fn a_stranger_cuts_nobody_off_with_a_prefix_that_only_the_parent_knows_to_be_too
         org: 9,
         ..world.place()
     };
-    let limits = proto::Limits {
-        subscription_bits: 78,
-        ..proto::Limits::default()
-    };
-    let origin = Signer::from_seed(&[1; 32]);
+    let origin = world.origin.clone();
     assert_eq!(origin.public_key().origin_id(), place.origin);
-    let end = world.now.plus_millis(DAY_MS);
-    let narrow = Registration::issue_with(&origin, 9, [9; 32], end, limits).unwrap();
-    let above_it = world.client(0);
-    world.say(above_it, &Frame::Grant(vec![narrow.grant]));
+    forbid_short(&mut world, &origin);
     let reader = world.client(1);
     world.subscribe(reader, 1, world.team(), Start::All);
     let strangers = [(); 2].map(|()| {
@@ -316,14 +322,7 @@ fn a_stranger_cuts_nobody_off_with_names_of_an_origin_that_is_not_served() {
     let (origin, now) = (Signer::from_seed(&[2; 32]), world.now);
     let origins = vec![world.origin.public_key(), origin.public_key()];
     world.nodes[0].handle(Event::Origins(origins), now);
-    let limits = proto::Limits {
-        subscription_bits: 78,
-        ..proto::Limits::default()
-    };
-    let end = now.plus_millis(DAY_MS);
-    let narrow = Registration::issue_with(&origin, 9, [9; 32], end, limits).unwrap();
-    let above_it = world.client(0);
-    world.say(above_it, &Frame::Grant(vec![narrow.grant]));
+    forbid_short(&mut world, &origin);
     let place = Place {
         origin: origin.public_key().origin_id(),
         org: 9,
